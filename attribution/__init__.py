@@ -1,0 +1,1 @@
+"""The pure core: functions from values to values, with no I/O, no clock and no float for money or credit."""

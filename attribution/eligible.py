@@ -1,0 +1,72 @@
+"""Which touches of a journey may earn credit for a conversion: window, path, exclusions, priority (meaning §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attribution.credit import weights
+from attribution.nodes.state import Conversion, Filed, JourneyEvent, Person, TouchRef
+from attribution.rules import Rules
+from models.wire import CLICK, DIRECT, FILTERED, NO_CONSENT, VIEW, VISIT
+
+
+def file_credit(person: Person, touches: Sequence[JourneyEvent], conversion: Conversion, rules: Rules) -> Filed:
+    """Share a conversion among the merged `touches` of its person, under every model of `rules`."""
+    inside = _after_previous(_inside(touches, conversion, rules), person, conversion, rules)
+    chosen = _prefer(_exclude(inside, rules), rules)
+    if not chosen:
+        reason = _reason(person, inside, conversion, rules)
+        return Filed(rules.number, reason, (), tuple((model, ()) for model in rules.models))
+    points = [(touch.t, touch.cls == DIRECT) for touch in chosen]
+    return Filed(
+        rules.number,
+        None,
+        tuple(TouchRef(touch.event_id, touch.t, touch.dims) for touch in chosen),
+        tuple((model, tuple(weights(model, points, rules.half_life))) for model in rules.models),
+    )
+
+
+def _inside(events: Sequence[JourneyEvent], conversion: Conversion, rules: Rules) -> list[JourneyEvent]:
+    t, kind = conversion.t, conversion.type
+    return [
+        event
+        for event in events
+        if event.t <= t and t - event.t <= rules.window(event.cls, event.kind, event.dims, kind)
+    ]
+
+
+def _after_previous(
+    inside: list[JourneyEvent], person: Person, conversion: Conversion, rules: Rules
+) -> list[JourneyEvent]:
+    if not rules.since_previous:
+        return inside
+    earlier = [other.t for other in person.conversions if other.gone is None and other.t < conversion.t]
+    previous = max(earlier, default=None)
+    return inside if previous is None else [touch for touch in inside if touch.t > previous]
+
+
+def _exclude(touches: list[JourneyEvent], rules: Rules) -> list[JourneyEvent]:
+    if rules.exclude_direct == "never":
+        return touches
+    others = [touch for touch in touches if touch.cls != DIRECT]
+    return others if others or rules.exclude_direct == "always" else touches
+
+
+def _prefer(touches: list[JourneyEvent], rules: Rules) -> list[JourneyEvent]:
+    if rules.views_always or not any(touch.cls in (CLICK, VISIT) for touch in touches):
+        return touches
+    return [touch for touch in touches if touch.cls != VIEW]
+
+
+def _reason(person: Person, inside: list[JourneyEvent], conversion: Conversion, rules: Rules) -> str:
+    if person.first is None or person.first > conversion.t:
+        return "no_touch_known"
+    if person.trimmed is not None and person.trimmed >= conversion.t - rules.longest:
+        return "touches_trimmed"
+    flagged = [event.flags for event in _inside([e for e in person.events if e.flags], conversion, rules)]
+    if any(flags & NO_CONSENT for flags in flagged):
+        return "no_consent"
+    excluded = rules.exclude_direct == "always" and any(touch.cls == DIRECT for touch in inside)
+    if excluded or any(flags & FILTERED for flags in flagged):
+        return "filtered"
+    return "outside_window"

@@ -1,0 +1,53 @@
+"""Facts: signed amounts that a node adds to the rollups, and the names of what they measure.
+
+A fact is `(t, dims, measure, amount)`: at event time `t` (microseconds) under `dims` (channel, network, campaign), the
+`measure` changes by the integer `amount`. A measure is `(name, model, conversion, basis)`; model-free ones leave the rest
+empty. A restatement is the facts of before, negated, with the facts of after.
+"""
+
+from __future__ import annotations
+
+from attribution.rules import Dims
+
+Measure = tuple[str, str, str, str]
+Fact = tuple[int, Dims, Measure, int]
+
+MICRO = 1_000_000
+"""A conversion is 1 000 000 micro-conversions."""
+
+TOTAL: Dims = ("", "", "")
+"""Where model-free facts about orders are filed: they belong to no channel."""
+
+CONVERSION = "conversion"
+TOUCH = "touch"
+
+
+def counter(name: str) -> Measure:
+    """The measure of a model-free count or amount."""
+    return (name, "", "", "")
+
+
+CLICKS = counter("clicks")
+IMPRESSIONS = counter("impressions")
+VIEWS = counter("views")
+EMAIL_OPENS = counter("email_opens")
+ENGAGEMENTS = counter("engagements")
+VISITS = counter("visits")
+CLICK_COST = counter("click_cost")
+ORDERS = counter("orders")
+REVENUE_GROSS = counter("revenue_gross")
+REVENUE_NET = counter("revenue_net")
+REFUNDS = counter("refunds")
+
+# Attributed measures carry (model, conversion, basis).
+CONVERSIONS = "conversions"
+ATTRIBUTED_GROSS = "attributed_gross"
+ATTRIBUTED_NET = "attributed_net"
+ATTRIBUTED_MARGIN = "attributed_margin"
+MARGIN_CONVERSIONS = "margin_conversions"
+NEW_CUSTOMERS = "new_customers"
+
+
+def negated(facts: list[Fact]) -> list[Fact]:
+    """The facts that take these back."""
+    return [(t, dims, measure, -amount) for t, dims, measure, amount in facts]

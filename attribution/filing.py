@@ -1,0 +1,90 @@
+"""The facts that a conversion, or a journey's event, adds to the rollups."""
+
+from __future__ import annotations
+
+from attribution.credit import share
+from attribution.facts import (
+    ATTRIBUTED_GROSS,
+    ATTRIBUTED_MARGIN,
+    ATTRIBUTED_NET,
+    CLICK_COST,
+    CLICKS,
+    CONVERSION,
+    CONVERSIONS,
+    EMAIL_OPENS,
+    ENGAGEMENTS,
+    IMPRESSIONS,
+    MARGIN_CONVERSIONS,
+    MICRO,
+    NEW_CUSTOMERS,
+    TOUCH,
+    VIEWS,
+    Fact,
+    Measure,
+)
+from attribution.nodes.state import Conversion, JourneyEvent
+from attribution.rules import Dims
+from models.results import NONE, UNATTRIBUTED
+from models.wire import CLICK, ENGAGEMENT, VIEW
+
+NOBODY: Dims = (UNATTRIBUTED, NONE, NONE)
+_VIEW_COUNTS = {"impression": IMPRESSIONS, "email_open": EMAIL_OPENS}
+
+
+def event_facts(event: JourneyEvent) -> list[Fact]:
+    """What an event counts by itself. Visits are counted by the merged journey, not here."""
+    if event.flags:
+        return []
+    if event.cls == CLICK:
+        facts: list[Fact] = [(event.t, event.dims, CLICKS, 1)]
+        if event.cost:
+            facts.append((event.t, event.dims, CLICK_COST, event.cost))
+        return facts
+    if event.cls == VIEW:
+        return [(event.t, event.dims, _VIEW_COUNTS.get(event.kind, VIEWS), 1)]
+    if event.cls == ENGAGEMENT:
+        return [(event.t, event.dims, ENGAGEMENTS, 1)]
+    return []
+
+
+def shares(conversion: Conversion, weights: tuple[int, ...]) -> list[tuple[str, list[int]]]:
+    """One model's credits by measure, each list over the filed touches and summing exactly to its whole.
+
+    Net amounts are shared over the gross credits, so that the order of refunds does not matter (meaning §7).
+    """
+    gross = share(conversion.gross, weights)
+    basis = gross if conversion.gross else weights
+    units = share(MICRO, weights)
+    result = [
+        (CONVERSIONS, units),
+        (ATTRIBUTED_GROSS, gross),
+        (ATTRIBUTED_NET, gross if conversion.net == conversion.gross else share(conversion.net, basis)),
+    ]
+    if conversion.net_margin is not None:
+        result.append((ATTRIBUTED_MARGIN, share(conversion.net_margin, basis)))
+        result.append((MARGIN_CONVERSIONS, units))
+    if conversion.is_new:
+        result.append((NEW_CUSTOMERS, units))
+    return result
+
+
+def conversion_facts(conversion: Conversion) -> list[Fact]:
+    """All facts of a conversion as it stands: what was added to the rollups, to the last unit."""
+    filed = conversion.filed
+    if conversion.gone is not None or filed is None:
+        return []
+    facts: list[Fact] = []
+    for model, weights in filed.weights:
+        if not filed.touches:
+            for name, (amount,) in shares(conversion, (1,)):
+                if amount:
+                    facts.append((conversion.t, NOBODY, (name, model, conversion.type, CONVERSION), amount))
+            continue
+        for name, amounts in shares(conversion, weights):
+            spent: Measure = (name, model, conversion.type, CONVERSION)
+            earned: Measure = (name, model, conversion.type, TOUCH)
+            for touch, amount in zip(filed.touches, amounts, strict=True):
+                if amount:
+                    facts.append((conversion.t, touch.dims, spent, amount))
+                    facts.append((touch.t, touch.dims, earned, amount))
+    return facts

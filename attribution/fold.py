@@ -1,0 +1,63 @@
+"""The fold: which node folds which entry, and what lives how long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attribution.nodes.base import Context, Folded
+from attribution.nodes.cost import fold_cost
+from attribution.nodes.order import fold_refund, fold_report
+from attribution.nodes.person import fold_order, fold_stage, fold_touch
+from attribution.nodes.state import CostRow, Node, Order, Person
+from models.settings import DAY
+from models.wire import (
+    AnyEntry,
+    CancelReport,
+    CostReport,
+    OrderMove,
+    OrderReport,
+    RefundReport,
+    Stage,
+    Touch,
+)
+
+RETENTION = 400 * DAY
+"""How long after its last event an order, a person with conversions, or a cost is kept: costs and refunds are accepted that long."""
+
+_FOLDS: dict[type, Callable[[Any, Any, Context], Folded]] = {
+    Touch: fold_touch,
+    Stage: fold_stage,
+    OrderMove: fold_order,
+    OrderReport: fold_report,
+    RefundReport: fold_refund,
+    CancelReport: fold_refund,
+    CostReport: fold_cost,
+}
+
+
+def fold(node: Node, entry: AnyEntry, context: Context) -> Folded:
+    """Apply one entry to its node. Pure: the node is a value, and so is what comes back."""
+    return _FOLDS[type(entry)](node, entry, context)
+
+
+def event_time(entry: AnyEntry) -> int | None:
+    """The event time an entry brings to its partition; a cost or a move brings none."""
+    if isinstance(entry, Touch | Stage | OrderReport | RefundReport | CancelReport):
+        return entry.t
+    return None
+
+
+def expires(node: Node, keep: int) -> int:
+    """Event time after which nothing can need this node: what the sealing watermark must have passed."""
+    if isinstance(node, Person):
+        last = max((event.t for event in node.events[-1:]), default=0) + keep
+        if node.conversions:
+            last = max(last, node.conversions[-1].t + RETENTION)
+        return last
+    if isinstance(node, Order):
+        times = [report.t for report in node.reports] + [refund.t for refund in node.refunds]
+        return max(times, default=0) + RETENTION
+    if isinstance(node, CostRow):
+        return max(node.end, node.reported_at) + RETENTION
+    return 0

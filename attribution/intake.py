@@ -1,0 +1,248 @@
+"""From a record of a source topic to the entry it makes: decode, validate, convert, classify, key.
+
+Pure: the same bytes under the same configuration give the same entry, or the same refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from attribution.channels import Classifier
+from attribution.money import Rates, convert, to_micros
+from attribution.rollups import Calendar
+from models.errors import Rejected
+from models.events import AMOUNT_MAX, DECODERS, Cancel, Click, Cost, Event, Order, Refund, Touchpoint
+from models.settings import DAY, MINUTE, Marketing, Rate
+from models.wire import (
+    CLICK,
+    DIRECT,
+    ENGAGEMENT,
+    NO_CONSENT,
+    VIEW,
+    VISIT,
+    AnyEntry,
+    CancelReport,
+    CostReport,
+    OrderReport,
+    RefundReport,
+    Stage,
+    Touch,
+)
+
+SIZE_MAX = 1 << 20
+FUTURE = 5 * MINUTE
+INTERVAL_MAX = 400 * DAY
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME_MAX = 7_258_118_400_000_000  # 2200-01-01
+_VIEWS = ("impression", "view", "email_open")
+_COUNTERS = ("impressions", "reach", "clicks", "video_views", "engagements", "followers", "platform_conversions")
+
+
+class Taken(NamedTuple):
+    """An accepted event: its entry (None when it has no effect yet), its time, and the tracker that sent it."""
+
+    entry: AnyEntry | None
+    t: int
+    source: str
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds since 1970 UTC."""
+    gap = moment - _EPOCH
+    return (gap.days * 86_400 + gap.seconds) * 1_000_000 + gap.microseconds
+
+
+def bounded(amount: Decimal, path: str, least: int = 0) -> int:
+    """Own micros of an amount. Raises Rejected beyond `least` and AMOUNT_MAX major units."""
+    if not amount.is_finite() or not least <= amount <= AMOUNT_MAX:
+        raise Rejected("invalid_field", path, f"expected an amount between {least} and {AMOUNT_MAX}")
+    return to_micros(amount)
+
+
+class Intake:
+    """Makes entries under one configuration. `rates` are rows beside those of the configuration itself."""
+
+    def __init__(self, marketing: Marketing, rates: Iterable[Rate] = ()) -> None:
+        self._classify = Classifier(marketing)
+        self._rates = Rates(marketing, rates)
+        self._calendar = Calendar(marketing.time_zone)
+        self._reporting = marketing.reporting_currency
+        self._junk = frozenset(junk.strip().casefold() for junk in marketing.junk_ids)
+        self._margin_rate = Decimal(marketing.margin_rate) if marketing.margin_rate is not None else None
+        self._stage_values = {
+            name: to_micros(Decimal(str(stage.value))) if stage.value is not None else 0
+            for name, stage in marketing.conversions.items()
+        }
+        self._makers = {
+            "clicks": self._click,
+            "touchpoints": self._touchpoint,
+            "purchases": self._purchase,
+            "costs": self._cost,
+        }
+
+    def take(self, topic: str, value: bytes | None, timestamp: int, offset: int) -> Taken:
+        """The entry of one record. `timestamp` is the record's own (µs). Raises Rejected with a code and a JSON path."""
+        if not value:
+            raise Rejected("empty", "$", "the message has no value")
+        if len(value) > SIZE_MAX:
+            raise Rejected("too_large", "$", f"{len(value)} bytes; at most {SIZE_MAX}")
+        try:
+            event = DECODERS[topic].decode(value)
+        except msgspec.ValidationError as error:
+            raise _invalid(str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Rejected("malformed_json", "$", str(error) or "nested too deeply") from None
+        taken = self._makers[topic](event, offset, crc32(value), timestamp)
+        if not 0 <= taken.t < _TIME_MAX:
+            raise Rejected("out_of_range", "$.occurred_at", "not between 1970 and 2200")
+        if taken.t > timestamp + FUTURE:
+            late_by = (taken.t - timestamp) // 1_000_000
+            raise Rejected("future", "$.occurred_at", f"{late_by} s after the record's own timestamp")
+        return taken
+
+    def person(self, event: Event) -> str | None:
+        """The person key of an event, or None without a usable id."""
+        for prefix, raw in (("c:", event.customer_id), ("a:", event.anonymous_id)):
+            if raw is not None:
+                usable = raw.strip()
+                if usable and usable.casefold() not in self._junk:
+                    return prefix + usable
+        return None
+
+    def _somebody(self, event: Event) -> str:
+        person = self.person(event)
+        if person is None:
+            raise Rejected("no_person", "$.anonymous_id", "neither anonymous_id nor customer_id is usable")
+        return person
+
+    def _reporting_micros(self, amount: Decimal, path: str, currency: str | None, t: int) -> int:
+        own = bounded(amount, path)
+        if currency is None or currency == self._reporting:
+            return own
+        return convert(own, *self._rates.lookup(currency, self._calendar.date(t)))
+
+    def _click(self, event: Click, offset: int, digest: int, _: int) -> Taken:
+        t = microseconds(event.occurred_at)
+        source = self._classify.classify(event, ad=True)
+        cost = None if event.cost is None else self._reporting_micros(event.cost, "$.cost", event.currency, t)
+        entry = Touch(
+            self._somebody(event), offset, 0, event.event_id, t, CLICK, "click", source.channel, source.network,
+            source.campaign, source.click_id, 0 if event.consent else NO_CONSENT, cost, digest,
+        )  # fmt: skip
+        return Taken(entry, t, event.source or "")
+
+    def _touchpoint(self, event: Touchpoint, offset: int, digest: int, _: int) -> Taken:
+        t = microseconds(event.occurred_at)
+        kind = event.type
+        if kind == "visit" or kind in _VIEWS or kind == "engagement":
+            return Taken(self._touch(event, t, offset, digest), t, event.source or "")
+        person = self._somebody(event)
+        entry: AnyEntry | None = None
+        if kind == "stage":
+            if not event.stage:
+                raise Rejected("missing_field", "$.stage", "a stage event names its stage")
+            value = (
+                self._stage_values.get(event.stage, 0)
+                if event.value is None
+                else self._reporting_micros(event.value, "$.value", event.currency, t)
+            )
+            flags = 0 if event.consent else NO_CONSENT
+            entry = Stage(person, offset, 0, event.event_id, t, event.stage, value, flags, digest)
+        return Taken(entry, t, event.source or "")
+
+    def _touch(self, event: Touchpoint, t: int, offset: int, digest: int) -> Touch:
+        kind: str = event.type
+        source = self._classify.classify(event, ad=kind == "impression")
+        if kind == "visit":
+            cls = DIRECT if source.channel == "Direct" else VISIT
+        elif kind == "engagement":
+            cls, kind = ENGAGEMENT, event.kind or kind
+        else:
+            cls = VIEW
+        person = self.person(event)
+        if person is None:
+            if kind != "impression" and cls != ENGAGEMENT:
+                raise Rejected("no_person", "$.anonymous_id", "neither anonymous_id nor customer_id is usable")
+            person = f"e:{event.event_id}"
+        return Touch(
+            person, offset, 0, event.event_id, t, cls, kind, source.channel, source.network, source.campaign,
+            source.click_id, 0 if event.consent else NO_CONSENT, None, digest,
+        )  # fmt: skip
+
+    def _purchase(self, event: Order | Refund | Cancel, offset: int, digest: int, _: int) -> Taken:
+        t = microseconds(event.occurred_at)
+        key = f"o:{event.order_id}"
+        entry: AnyEntry
+        if isinstance(event, Order):
+            entry = self._order(event, key, t, offset, digest)
+        elif isinstance(event, Refund):
+            entry = RefundReport(key, offset, 0, event.event_id, t, bounded(event.amount, "$.amount"), event.currency, digest)
+        else:
+            entry = CancelReport(key, offset, 0, event.event_id, t, digest)
+        return Taken(entry, t, event.source or "")
+
+    def _order(self, event: Order, key: str, t: int, offset: int, digest: int) -> OrderReport:
+        gross = bounded(event.revenue, "$.revenue")
+        for part, path in ((event.tax, "$.tax"), (event.shipping, "$.shipping")):
+            if part is not None:
+                gross = max(gross - bounded(part, path), 0)
+        if event.margin is not None:
+            margin: int | None = bounded(event.margin, "$.margin", -AMOUNT_MAX)
+        elif event.cost_of_goods is not None:
+            margin = gross - bounded(event.cost_of_goods, "$.cost_of_goods")
+        else:
+            margin = None if self._margin_rate is None else to_micros(Decimal(gross).scaleb(-6) * self._margin_rate)
+        rate_num, rate_scale = self._rates.lookup(event.currency, self._calendar.date(t))
+        updated = None if event.updated_at is None else microseconds(event.updated_at)
+        return OrderReport(
+            key, offset, 0, event.event_id, t, updated, self._somebody(event), gross, margin, event.currency,
+            rate_num, rate_scale, event.is_new_customer, 0 if event.consent else NO_CONSENT, digest,
+        )  # fmt: skip
+
+    def _cost(self, event: Cost, offset: int, digest: int, timestamp: int) -> Taken:
+        start, end = microseconds(event.start), microseconds(event.end)
+        if end <= start:
+            raise Rejected("empty_interval", "$.end", "end is not after start")
+        if end - start > INTERVAL_MAX:
+            raise Rejected("long_interval", "$.end", "over 400 days")
+        if start < 0 or end >= _TIME_MAX:
+            raise Rejected("out_of_range", "$.start", "not between 1970 and 2200")
+        reported = end if event.reported_at is None else microseconds(event.reported_at)
+        # A row may announce what is still to be spent; that is no event from the future.
+        t = reported if event.reported_at is not None else min(start, timestamp)
+        if isinstance(event.occurred_at, datetime):
+            t = microseconds(event.occurred_at)
+        amount = self._amount(event, start)
+        if amount is None:
+            return Taken(None, t, event.source or "")
+        dims = self._classify.for_cost(event.channel, event.network, event.campaign, event.campaign_id, event.kind)
+        entry = CostReport(f"k:{event.cost_id}", offset, 0, start, end, reported, event.kind, *dims, amount, digest)
+        return Taken(entry, t, event.source or "")
+
+    def _amount(self, event: Cost, start: int) -> int | None:
+        if event.amount is not None:
+            return self._reporting_micros(event.amount, "$.amount", event.currency, start)
+        if event.hours is not None and event.hourly_rate is not None:
+            if not (event.hours.is_finite() and event.hourly_rate.is_finite()):
+                raise Rejected("invalid_field", "$.hours", "expected a number")
+            return self._reporting_micros(event.hours * event.hourly_rate, "$.hours", event.currency, start)
+        if any(getattr(event, name) is not None for name in _COUNTERS):
+            return None
+        raise Rejected("missing_field", "$.amount", "give amount, or hours and hourly_rate")
+
+
+def _invalid(message: str) -> Rejected:
+    """A validation error of the decoder as a code, a path and a message."""
+    text, _, where = message.partition(" - at `")
+    path = where.rstrip("`") or "$"
+    marker = "missing required field `"
+    if marker in text:
+        return Rejected("missing_field", f"{path}.{text.split(marker)[1].rstrip('`')}", text)
+    return Rejected("invalid_field", path, text)
+

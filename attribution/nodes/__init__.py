@@ -1,0 +1,1 @@
+"""The folds: a node takes an entry and gives back the node as it then is, with what follows from it."""

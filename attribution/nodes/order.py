@@ -1,0 +1,144 @@
+"""An order's node: one order from many reports, its refunds and cancels, passed on to its person (meaning §7)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TypeVar
+
+from attribution.facts import ORDERS, REFUNDS, REVENUE_GROSS, REVENUE_NET, TOTAL, Fact, negated
+from attribution.money import convert, scale
+from attribution.nodes.base import Context, Folded
+from attribution.nodes.state import Order, Refunded, Report
+from models.wire import CancelReport, OrderMove, OrderReport, RefundReport
+
+T = TypeVar("T", Report, Refunded)
+EMPTY = Order()
+PER_ORDER_MAX = 1_000
+"""Reports, and refunds, one order may have: a bound against an id that is not one (meaning §2 of junk ids)."""
+
+
+def fold_report(node: Order | None, entry: OrderReport, context: Context) -> Folded:
+    """A sender reports the order."""
+    order = node or EMPTY
+    if entry.t < context.watermark - context.rules.lateness:
+        return Folded(order, dropped="late")
+    if entry.person is None:
+        return Folded(order, dropped="no_person")
+    report = Report(
+        entry.t, entry.event_id, entry.updated_at, entry.person, entry.gross, entry.margin, entry.currency,
+        entry.rate_num, entry.rate_scale, entry.is_new, entry.digest,
+    )  # fmt: skip
+    kept = _with(order.reports, report)
+    return Folded(order, dropped="duplicate") if kept is None else _restate(order, order._replace(reports=kept), entry)
+
+
+def fold_refund(node: Order | None, entry: RefundReport | CancelReport, context: Context) -> Folded:
+    """A refund, or a cancel, perhaps before its order: it waits here."""
+    order = node or EMPTY
+    amount, currency = (entry.amount, entry.currency) if isinstance(entry, RefundReport) else (None, None)
+    refund = Refunded(entry.t, entry.event_id, amount, currency, entry.digest)
+    kept = _with(order.refunds, refund)
+    return Folded(order, dropped="duplicate") if kept is None else _restate(order, order._replace(refunds=kept), entry)
+
+
+def _with(known: tuple[T, ...], new: T) -> tuple[T, ...] | None:
+    """`known` and the new one, sorted; None when it is a duplicate that does not win, or one too many."""
+    twin = next((other for other in known if other.event_id == new.event_id), None)
+    if twin is not None and (twin.t, twin.digest) <= (new.t, new.digest):
+        return None
+    others = [other for other in known if other is not twin]
+    if len(others) >= PER_ORDER_MAX:
+        return None
+    return tuple(sorted([*others, new], key=lambda other: (other.t, other.event_id)))
+
+
+def _restate(before: Order, after: Order, entry: OrderReport | RefundReport | CancelReport) -> Folded:
+    """Tell the person what has changed: the whole order as it stands, and its withdrawal where it has moved."""
+    owner = _owner(after)
+    moves: list[OrderMove] = []
+    was, now = _snapshot(before, entry), _snapshot(after, entry)
+    if now is not None:
+        if before.owner is not None and before.owner != owner:
+            moves.append(OrderMove(**{**_fields(was or now), "key": before.owner, "gone": "moved"}))
+        if was != now or before.owner != owner:
+            moves.append(now)
+    facts = negated(_facts(before)) + _facts(after)
+    return Folded(after._replace(owner=owner), facts, moves)
+
+
+def _fields(move: OrderMove) -> dict[str, object]:
+    return {name: getattr(move, name) for name in move.__struct_fields__}
+
+
+def _by_identity(report: Report) -> tuple[bool, int, str]:
+    return (not report.person.startswith("c:"), report.t, report.event_id)
+
+
+def _owner(order: Order) -> str | None:
+    return min(order.reports, key=_by_identity).person if order.reports else None
+
+
+def _content(order: Order) -> Report:
+    """The report that says what the order is: the latest `updated_at`, then the one that says whose it is."""
+    latest = max(-1 if report.updated_at is None else report.updated_at for report in order.reports)
+    equal = [report for report in order.reports if (-1 if report.updated_at is None else report.updated_at) == latest]
+    return min(equal, key=_by_identity)
+
+
+def _cumulative(order: Order, report: Report) -> list[tuple[int, int]]:
+    """(time, refunded so far) for each refund in order, in the order's own micros, capped at its revenue."""
+    total = 0
+    steps = []
+    for refund in order.refunds:
+        if refund.amount is not None and refund.currency in (None, report.currency):
+            total += refund.amount
+            steps.append((refund.t, min(total, report.gross)))
+    return steps
+
+
+def _gone(order: Order, report: Report, refunded: int) -> str | None:
+    if any(refund.amount is None for refund in order.refunds):
+        return "cancelled"
+    return "refunded" if report.gross > 0 and refunded >= report.gross else None
+
+
+def _snapshot(order: Order, entry: OrderReport | RefundReport | CancelReport) -> OrderMove | None:
+    owner = _owner(order)
+    if owner is None:
+        return None
+    report = _content(order)
+    steps = _cumulative(order, report)
+    refunded = steps[-1][1] if steps else 0
+    gone = _gone(order, report, refunded)
+    net = 0 if gone else report.gross - refunded
+    rate = (report.rate_num, report.rate_scale)
+    margin = net_margin = None
+    if report.margin is not None:
+        margin = convert(report.margin, *rate)
+        own = scale(report.margin, net, report.gross) if report.gross else report.margin
+        net_margin = convert(own, *rate)
+    return OrderMove(
+        key=owner, offset=0, k=0, order_id=entry.key[2:], t=report.t, event_id=report.event_id,
+        gross=convert(report.gross, *rate), net=convert(net, *rate), margin=margin, net_margin=net_margin,
+        is_new=report.is_new, flags=0, gone=gone,
+    )  # fmt: skip
+
+
+def _facts(order: Order) -> list[Fact]:
+    """What the order counts whoever it belongs to; a refund also counts under its own date."""
+    if not order.reports:
+        return []
+    report = _content(order)
+    rate = (report.rate_num, report.rate_scale)
+    steps = _cumulative(order, report)
+    refunded = steps[-1][1] if steps else 0
+    facts: list[Fact] = []
+    if _gone(order, report, refunded) is None:
+        facts = [
+            (report.t, TOTAL, ORDERS, 1),
+            (report.t, TOTAL, REVENUE_GROSS, convert(report.gross, *rate)),
+            (report.t, TOTAL, REVENUE_NET, convert(report.gross - refunded, *rate)),
+        ]
+    for (_, earlier), (t, later) in pairwise([(0, 0), *steps]):
+        facts.append((t, TOTAL, REFUNDS, convert(later, *rate) - convert(earlier, *rate)))
+    return facts

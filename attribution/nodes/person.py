@@ -1,0 +1,164 @@
+"""A person's node: the journey and the conversions it explains.
+
+Every rule is a function of the sorted journey, so the order of arrival does not matter; each entry
+re-attributes just the conversions it can have changed, and files the difference.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+
+from attribution.eligible import file_credit
+from attribution.facts import VISITS, Fact, negated
+from attribution.filing import conversion_facts, event_facts
+from attribution.nodes.base import Context, Folded
+from attribution.nodes.state import Conversion, JourneyEvent, Person
+from attribution.touches import merge
+from models.wire import CLICK, DIRECT, VISIT, OrderMove, Stage, Touch
+
+_VISIT_LIKE = (CLICK, VISIT, DIRECT)
+EMPTY = Person()
+
+
+def fold_touch(node: Person | None, entry: Touch, context: Context) -> Folded:
+    """A touch event arrives, in any order."""
+    person = _forget(node or EMPTY, context)
+    if entry.t < context.watermark - context.rules.lateness:
+        return Folded(person, dropped="late")
+    dims = (entry.channel, entry.network, entry.campaign)
+    event = JourneyEvent(
+        entry.t, entry.event_id, entry.cls, entry.kind, dims, entry.click_id, entry.flags, entry.cost, entry.digest
+    )
+    events = person.events
+    known = next((other for other in events if other.event_id == event.event_id), None)
+    if known is not None and (known.t, known.digest) <= (event.t, event.digest):
+        return Folded(person, dropped="duplicate")
+    if person.trimmed is not None and event.t <= person.trimmed:
+        return Folded(person, dropped="trimmed")
+
+    facts = event_facts(event)
+    if known is None and (not events or event.t > events[-1].t):
+        after = (*events, event)
+        earliest = event.t
+    else:
+        changed = [other for other in events if other is not known]
+        insort(changed, event)
+        after = tuple(changed)
+        earliest = event.t if known is None else min(event.t, known.t)
+        if known is not None:
+            facts += negated(event_facts(known))
+    if event.cls in _VISIT_LIKE or known is not None:
+        facts += _visit_facts(events, after, earliest)
+
+    trimmed = person.trimmed
+    if len(after) > context.rules.journey_max:
+        cut = len(after) - context.rules.journey_max
+        trimmed = after[cut - 1].t
+        after = after[cut:]
+    first = event.t if person.first is None else min(person.first, event.t)
+    person = Person(after, person.conversions, first, trimmed)
+    return _refile(person, earliest, facts, context)
+
+
+def fold_stage(node: Person | None, entry: Stage, context: Context) -> Folded:
+    """A stage event that is configured as a conversion arrives."""
+    person = _forget(node or EMPTY, context)
+    if entry.t < context.watermark - context.rules.lateness:
+        return Folded(person, dropped="late")
+    if entry.stage not in context.rules.conversions:
+        return Folded(person, dropped="ignored")
+    conversion = Conversion(
+        t=entry.t, id=f"s:{entry.event_id}", type=entry.stage, event_id=entry.event_id,
+        gross=entry.value, net=entry.value, margin=None, net_margin=None, is_new=None,
+        digest=entry.digest, gone=None, restated=False, filed=None,
+    )  # fmt: skip
+    known = _known(person, conversion.id)
+    if known is not None and (known.t, known.digest) <= (conversion.t, conversion.digest):
+        return Folded(person, dropped="duplicate")
+    return _replace(person, known, conversion, context)
+
+
+def fold_order(node: Person | None, entry: OrderMove, context: Context) -> Folded:
+    """The order's node says how the order now stands; it replaces what it said before."""
+    person = _forget(node or EMPTY, context)
+    conversion = Conversion(
+        t=entry.t, id=f"o:{entry.order_id}", type="purchase", event_id=entry.event_id,
+        gross=entry.gross, net=entry.net, margin=entry.margin, net_margin=entry.net_margin, is_new=entry.is_new,
+        digest=0, gone=entry.gone, restated=False, filed=None,
+    )  # fmt: skip
+    return _replace(person, _known(person, conversion.id), conversion, context)
+
+
+def _known(person: Person, conversion_id: str) -> Conversion | None:
+    return next((other for other in person.conversions if other.id == conversion_id), None)
+
+
+def _replace(person: Person, known: Conversion | None, conversion: Conversion, context: Context) -> Folded:
+    """Put a conversion in the place of what was known of it, and file what that changes."""
+    others = [other for other in person.conversions if other is not known]
+    earliest = conversion.t
+    facts: list[Fact] = []
+    if known is not None:
+        if known.t == conversion.t and known.gone is None and conversion.gone is None:
+            # The same conversion with other amounts keeps its credit on file: touches alone can change that.
+            conversion = conversion._replace(filed=known.filed, restated=True)
+            facts = conversion_facts(conversion) + negated(conversion_facts(known))
+            insort(others, conversion)
+            folded = _refile(person._replace(conversions=tuple(others)), earliest, facts, context)
+            if not any(other.id == conversion.id for other in folded.changed):
+                folded.changed.append(conversion)
+            return folded
+        facts = negated(conversion_facts(known))
+        earliest = min(earliest, known.t)
+        conversion = conversion._replace(restated=True)
+    if conversion.gone != "moved":
+        insort(others, conversion)
+    folded = _refile(person._replace(conversions=tuple(others)), earliest, facts, context)
+    if conversion.gone is not None:
+        folded.changed.append(conversion)
+    return folded
+
+
+def _refile(person: Person, earliest: int, facts: list[Fact], context: Context) -> Folded:
+    """Re-attribute the conversions at or after `earliest` that are not sealed, and file the differences."""
+    conversions = person.conversions
+    if not conversions or conversions[-1].t < earliest:
+        return Folded(person, facts)
+    rules = context.rules
+    horizon = context.sealed - rules.claim - rules.lateness
+    touches = merge(person.events).touches
+    changed: list[Conversion] = []
+    result = list(conversions)
+    for i in range(bisect_left(conversions, earliest, key=lambda other: other.t), len(conversions)):
+        before = conversions[i]
+        if before.gone is not None or (before.filed is not None and before.t < horizon):
+            continue
+        filed = file_credit(person, touches, before, rules)
+        if before.filed is not None and before.filed[1:] == filed[1:]:
+            continue
+        after = before._replace(filed=filed, restated=before.restated or before.filed is not None)
+        facts += conversion_facts(after)
+        facts += negated(conversion_facts(before))
+        result[i] = after
+        changed.append(after)
+    if changed:
+        person = person._replace(conversions=tuple(result))
+    return Folded(person, facts, changed=changed)
+
+
+def _visit_facts(before: tuple[JourneyEvent, ...], after: tuple[JourneyEvent, ...], earliest: int) -> list[Fact]:
+    """What changes in the count of visits; nothing before `earliest` can."""
+    facts: list[Fact] = []
+    if before and before[-1].t >= earliest:
+        facts = [(t, dims, VISITS, -1) for t, dims, _ in merge(before).visits if t >= earliest]
+    facts += [(t, dims, VISITS, 1) for t, dims, _ in merge(after).visits if t >= earliest]
+    return facts
+
+
+def _forget(person: Person, context: Context) -> Person:
+    """Drop touch events that no conversion still to come can use: they are sealed on both sides."""
+    horizon = context.sealed - context.rules.keep
+    events = person.events
+    if not events or events[0].t >= horizon:
+        return person
+    return person._replace(events=events[bisect_left(events, horizon, key=lambda event: event.t) :])

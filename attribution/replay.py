@@ -1,0 +1,108 @@
+"""One batch pass over sorted events by the very core that the stream runs: the yardstick of the convergence rule."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from attribution.fold import fold
+from attribution.intake import Intake
+from attribution.nodes.base import NEVER, Context
+from attribution.nodes.state import Conversion, CostRow, Node, Person
+from attribution.outcome import describe
+from attribution.rollups import Calendar, Rollups
+from attribution.rules import Rules
+from models.errors import Rejected
+from models.results import Attribution
+from models.settings import Marketing, Rate
+from models.wire import AnyEntry
+
+_NO_CLOCK = 1 << 62
+
+
+class Refusal(NamedTuple):
+    """A record that was refused: where it stood in its input, and why."""
+
+    topic: str
+    index: int
+    code: str
+    path: str
+    message: str
+
+
+class Replay:
+    """Holds what one partition of the stream would hold. `take` every record, then `finish`, then read."""
+
+    def __init__(self, marketing: Marketing, rates: Iterable[Rate] = ()) -> None:
+        self.marketing = marketing
+        self.rules = Rules(marketing, number=1)
+        self.rollups = Rollups(Calendar(marketing.time_zone))
+        self.nodes: dict[str, Node] = {}
+        self.refused: list[Refusal] = []
+        self.dropped: Counter[str] = Counter()
+        self.accepted = 0
+        self.highest = NEVER
+        self._intake = Intake(marketing, rates)
+        self._entries: list[tuple[int, int, AnyEntry]] = []
+
+    def take(self, topic: str, value: bytes | None, timestamp: int = _NO_CLOCK) -> None:
+        """Accept or refuse one record. Without a timestamp nothing is judged to be in the future."""
+        index = self.accepted + len(self.refused)
+        try:
+            taken = self._intake.take(topic, value, timestamp, index)
+        except Rejected as error:
+            self.refused.append(Refusal(topic, index, error.code, error.path, error.message))
+            return
+        self.accepted += 1
+        self.highest = max(self.highest, taken.t)
+        if taken.entry is not None:
+            self._entries.append((taken.t, index, taken.entry))
+
+    def finish(self, progress: Callable[[int], None] = lambda done: None) -> None:
+        """Fold everything, in order of event time; `progress` is told how many entries are done."""
+        self._entries.sort(key=lambda item: item[:2])
+        pending: deque[AnyEntry] = deque()
+        watermark = NEVER
+        for done, (t, _, entry) in enumerate(self._entries):
+            watermark = max(watermark, t)
+            context = Context(self.rules, watermark, watermark)
+            pending.append(entry)
+            while pending:
+                self._apply(pending.popleft(), context, pending)
+            if done % 1000 == 0:
+                progress(done)
+        progress(len(self._entries))
+        self._entries = []
+        self.rollups.prune(self.highest)
+
+    def _apply(self, entry: AnyEntry, context: Context, pending: deque[AnyEntry]) -> None:
+        folded = fold(self.nodes.get(entry.key), entry, context)
+        if folded.dropped is not None:
+            self.dropped[folded.dropped] += 1
+            return
+        self.nodes[entry.key] = folded.node
+        self.rollups.add(folded.facts, self.highest)
+        pending.extend(folded.moves)
+
+    def costs(self) -> Iterator[tuple[str, CostRow]]:
+        """All cost rows as last reported, by cost id."""
+        for key, node in self.nodes.items():
+            if isinstance(node, CostRow):
+                yield key[2:], node
+
+    def conversions(self) -> Iterator[tuple[str, Conversion]]:
+        """(person, conversion) of every conversion, withdrawn ones included, in order of conversion id."""
+        found = [
+            (conversion.id, key, conversion)
+            for key, node in self.nodes.items()
+            if isinstance(node, Person)
+            for conversion in node.conversions
+        ]
+        for _, key, conversion in sorted(found, key=lambda item: item[:2]):
+            yield key, conversion
+
+    def attributions(self) -> Iterator[Attribution]:
+        """One per conversion, in order of conversion id."""
+        for person, conversion in self.conversions():
+            yield describe(person, conversion, self.marketing.reporting_currency)

@@ -1,0 +1,69 @@
+"""A configuration compiled for the fold: everything the nodes ask of it, in microseconds and tuples."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from models.settings import DAY, Marketing, micros
+from models.wire import CLASS_NAMES
+
+LANDING_BY_ID = DAY
+LANDING_BY_SOURCE = 5 * 60 * 1_000_000
+SESSION_GAP = 30 * 60 * 1_000_000
+_CACHE_LIMIT = 50_000
+
+Dims = tuple[str, str, str]
+
+
+class Rules:
+    """One numbered configuration. Immutable but for a bounded cache of window look-ups."""
+
+    def __init__(self, marketing: Marketing, number: int = 0) -> None:
+        lookback = marketing.lookback
+        self.number = number
+        self.models: tuple[str, ...] = tuple(marketing.models)
+        self.half_life = micros(marketing.half_life)
+        self.lateness = micros(marketing.lateness)
+        self.views_always = marketing.views == "always"
+        self.exclude_direct = marketing.exclude_direct
+        self.since_previous = marketing.path == "since_previous"
+        self.journey_max = marketing.journey_max
+        self.margin_rate = Decimal(marketing.margin_rate) if marketing.margin_rate is not None else None
+        self.conversions = frozenset(marketing.conversions)
+        self._defaults = {
+            "click": micros(lookback.click),
+            "view": micros(lookback.view),
+            "engagement": micros(lookback.engagement),
+            "direct": micros(lookback.direct),
+        }
+        self._rules = tuple(
+            (
+                (rule.touch_class, rule.kind, rule.channel, rule.network, rule.campaign, rule.conversion),
+                micros(rule.window),
+            )
+            for rule in lookback.rules
+        )
+        self.longest = max([*self._defaults.values(), *(window for _, window in self._rules)])
+        # Below a day, a journey could forget the start of a visit chain that is still growing.
+        self.claim = max(micros(marketing.claim_history), DAY) if marketing.claim_history else max(self.longest, DAY)
+        self.keep = self.longest + self.claim + self.lateness
+        self._windows: dict[tuple[int, str, str, str, str, str], int] = {}
+
+    def window(self, cls: int, kind: str, dims: Dims, conversion: str) -> int:
+        """The lookback window, in microseconds, of a touch of this class and kind for a conversion type."""
+        key = (cls, kind, *dims, conversion)
+        found = self._windows.get(key)
+        if found is None:
+            if len(self._windows) >= _CACHE_LIMIT:
+                self._windows.clear()
+            found = self._windows[key] = self._resolve(key)
+        return found
+
+    def _resolve(self, key: tuple[int, str, str, str, str, str]) -> int:
+        actual = (CLASS_NAMES[key[0]], *key[1:])
+        best, window = 0, self._defaults[actual[0]]
+        for wanted, candidate in self._rules:
+            given = sum(want is not None for want in wanted)
+            if given >= best and all(want is None or want == have for want, have in zip(wanted, actual, strict=True)):
+                best, window = given, candidate
+        return window

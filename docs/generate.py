@@ -1,0 +1,101 @@
+"""Writes the pages that are made from code: `docs/schemas/<topic>.json` and `docs/errors.md`.
+
+Run it by `make docs`. A test fails while a page differs from what this would write.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from models.errors import CATALOGUE
+from models.events import SCHEMAS
+
+DOCS = Path(__file__).resolve().parent
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+# msgspec describes a Decimal as a string alone, but reads a JSON number too, digit by digit.
+_DECIMAL = {"type": ["number", "string"], "pattern": r"^-?[0-9]{1,10}(\.[0-9]+)?$"}
+
+_ERRORS_HEAD = """\
+# Why an event was refused
+
+<!-- Made by `make docs` from models/errors.py; edit that. -->
+
+A refused event goes to the dead-letter topic of its source (`dlq.<topic>`) with one of these codes. The code is also the label
+`reason` of `parcours_dropped_total`. Codes are stable: new ones may come, none changes its meaning. Where a field is to
+blame, the dead letter also names its JSON path, such as `$.revenue`.
+
+| code | what it means | what to do |
+|---|---|---|
+"""
+
+
+def pages() -> dict[Path, str]:
+    """Every generated file, by its path, with the text it should hold."""
+    made = {DOCS / "schemas" / f"{topic}.json": _json(schema(topic)) for topic in SCHEMAS}
+    made[DOCS / "errors.md"] = errors()
+    return made
+
+
+def schema(topic: str) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of one message of `topic`, whole in itself: it has no `$id` and needs no network."""
+    raw = msgspec.json.schema(SCHEMAS[topic])
+    described: dict[str, Any] = _described(raw)
+    definitions = described.pop("$defs")
+    body: dict[str, Any]
+    if "$ref" in described:
+        body = definitions.pop(described["$ref"].rsplit("/", 1)[-1])
+    else:
+        kinds = ", ".join(sorted(described["discriminator"]["mapping"]))
+        del described["discriminator"]  # OpenAPI's, not JSON Schema's; each kind fixes its own `type` anyway
+        body = {"title": topic.capitalize(), "description": f"One of: {kinds}; `type` says which.", **described}
+    return {
+        "$schema": DIALECT,
+        "$comment": f"One message of the Kafka topic {topic}. Made by `make docs` from models/events.py.",
+        **body,
+        **({"$defs": definitions} if definitions else {}),
+    }
+
+
+def errors() -> str:
+    """The error catalogue as a Markdown page."""
+    rows = "".join(f"| `{row.code}` | {row.meaning} | {row.fix} |\n" for row in CATALOGUE.values())
+    return _ERRORS_HEAD + rows
+
+
+def main() -> None:
+    """Write what changed; remove schemas of topics that are no more."""
+    made = pages()
+    (DOCS / "schemas").mkdir(exist_ok=True)
+    for path in sorted((DOCS / "schemas").glob("*.json")):
+        if path not in made:
+            path.unlink()
+            print(f"removed {path.relative_to(DOCS.parent)}")
+    for path, text in made.items():
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+            print(f"wrote {path.relative_to(DOCS.parent)}")
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _described(node: Any) -> Any:
+    """The schema with decimals told as they are read; all else as msgspec made it."""
+    if isinstance(node, list):
+        return [_described(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if node.get("format") == "decimal":
+        kept = {key: value for key, value in node.items() if key not in {"type", "format"}}
+        return {**_DECIMAL, **kept}
+    return {key: _described(value) for key, value in node.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What crosses a wire, and configuration. Imports nothing of the project."""

@@ -1,0 +1,232 @@
+"""Configuration: infrastructure from the environment, marketing rules from one TOML file.
+
+`Infrastructure` reads `PARCOURS_…` variables. `Marketing` is the TOML file; `load_marketing` refuses
+unknown keys and wrong values with an error that names the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from msgspec import Meta, Struct, field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.errors import ConfigError
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+_UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
+_DURATION = re.compile(r"^\s*(\d{1,6})\s*([smhdw])\s*$")
+
+Duration = Annotated[str, Meta(pattern=_DURATION.pattern)]
+Class = Literal["click", "view", "engagement", "direct"]
+RULE_MODELS = (
+    "first_touch",
+    "last_touch",
+    "last_non_direct",
+    "first_and_last",
+    "linear",
+    "time_decay",
+    "position_based",
+)
+Model = Literal[
+    "first_touch",
+    "last_touch",
+    "last_non_direct",
+    "first_and_last",
+    "linear",
+    "time_decay",
+    "position_based",
+]
+
+
+def micros(duration: str) -> int:
+    """'30d', '12h', '5m', '90s' or '2w' in microseconds."""
+    match = _DURATION.match(duration)
+    if not match:
+        raise ConfigError(f"{duration!r} is not a duration; write a number and one of s m h d w, as in '30d'")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+class _Table(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    pass
+
+
+class LookbackRule(_Table, frozen=True):
+    """A window for what matches every field given. The rule with most fields wins; later wins a tie."""
+
+    window: Duration
+    touch_class: Class | None = field(default=None, name="class")
+    kind: str | None = None
+    channel: str | None = None
+    network: str | None = None
+    campaign: str | None = None
+    conversion: str | None = None
+
+
+class Lookback(_Table, frozen=True):
+    click: Duration = "30d"
+    view: Duration = "1d"
+    engagement: Duration = "7d"
+    direct: Duration = "30d"
+    rules: tuple[LookbackRule, ...] = ()
+
+
+class Topics(_Table, frozen=True):
+    """Partition counts. They are part of the meaning of stored state: changing them needs a rebuild."""
+
+    clicks: Annotated[int, Meta(ge=1, le=512)] = 4
+    touchpoints: Annotated[int, Meta(ge=1, le=512)] = 4
+    purchases: Annotated[int, Meta(ge=1, le=512)] = 2
+    costs: Annotated[int, Meta(ge=1, le=512)] = 1
+    journey_events: Annotated[int, Meta(ge=1, le=512)] = field(default=4, name="journey-events")
+
+
+class Conversion(_Table, frozen=True):
+    """A stage that counts as a conversion of its own. `value` (reporting currency) when the event has none."""
+
+    value: Annotated[float, Meta(ge=0)] | str | None = None
+
+
+class Rate(_Table, frozen=True):
+    """1 unit of `currency` is `rate` units of the reporting currency from `date` on (ISO date)."""
+
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")]
+    rate: str
+    date: str = "1970-01-01"
+
+
+class Marketing(_Table, frozen=True):
+    """The TOML file. Everything has a default but what depends on the business."""
+
+    revision: int = 1
+    reporting_currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] = "EUR"
+    time_zone: str = "UTC"
+    clock: Literal["wall", "event"] = "wall"
+    models: tuple[Model, ...] = RULE_MODELS  # type: ignore[assignment]
+    headline_models: tuple[Model, ...] = ("last_non_direct", "position_based")
+    lookback: Lookback = Lookback()
+    views: Literal["when_no_click", "always"] = "when_no_click"
+    exclude_direct: Literal["never", "when_others", "always"] = "never"
+    path: Literal["full", "since_previous"] = "full"
+    half_life: Duration = "7d"
+    lateness: Duration = "7d"
+    claim_history: Duration | None = None
+    journey_max: Annotated[int, Meta(ge=2, le=10_000)] = 500
+    margin_rate: Annotated[str, Meta(pattern=r"^(0(\.\d{1,6})?|1(\.0{1,6})?)$")] | None = None
+    conversions: dict[str, Conversion] = {}
+    own_domains: tuple[str, ...] = ()
+    payment_domains: tuple[str, ...] = ()
+    junk_ids: tuple[str, ...] = (
+        "",
+        "0",
+        "-1",
+        "null",
+        "none",
+        "nil",
+        "undefined",
+        "nan",
+        "guest",
+        "anonymous",
+        "unknown",
+        "(not set)",
+        "00000000-0000-0000-0000-000000000000",
+    )
+    campaign_aliases: dict[str, str] = {}
+    rates: tuple[Rate, ...] = ()
+    rates_file: str | None = None
+    topics: Topics = Topics()
+
+    def text(self) -> str:
+        """Canonical JSON of what the fold depends on: two files with the same text mean the same."""
+        return msgspec.json.encode(self, order="sorted").decode()
+
+    def digest(self) -> str:
+        """A short hash of `text()`, shown in `parcours_config_info` and in reports."""
+        return hashlib.sha256(self.text().encode()).hexdigest()[:12]
+
+    @classmethod
+    def from_text(cls, text: str) -> Marketing:
+        """The inverse of `text()`."""
+        return msgspec.json.decode(text, type=cls)
+
+
+def load_marketing(path: str | Path | None) -> Marketing:
+    """Read and check the TOML file; None gives the defaults. Raises ConfigError naming the key."""
+    if path is None:
+        return Marketing()
+    file = Path(path)
+    try:
+        raw: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from None
+    try:
+        marketing = msgspec.convert(raw, Marketing)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file}: {_named(str(error))}") from None
+    _check(marketing, file)
+    return marketing
+
+
+def _named(message: str) -> str:
+    text, _, path = message.partition(" - at `$.")
+    return f"{path.rstrip('`')}: {text}" if path else text
+
+
+def _check(marketing: Marketing, file: Path) -> None:
+    try:
+        ZoneInfo(marketing.time_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ConfigError(
+            f"{file}: time_zone: {marketing.time_zone!r} is not an IANA zone such as 'Europe/Paris'"
+        ) from None
+    if not marketing.models:
+        raise ConfigError(f"{file}: models: name at least one of {', '.join(RULE_MODELS)}")
+    for name in marketing.headline_models:
+        if name not in marketing.models:
+            raise ConfigError(f"{file}: headline_models: {name!r} is not among models")
+    if not marketing.headline_models:
+        raise ConfigError(f"{file}: headline_models: name at least one model")
+    for i, rate in enumerate(marketing.rates):
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,12})?", rate.rate) or float(rate.rate) == 0:
+            raise ConfigError(f"{file}: rates[{i}].rate: {rate.rate!r} is not a positive decimal such as '1.0834'")
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", rate.date):
+            raise ConfigError(f"{file}: rates[{i}].date: {rate.date!r} is not a date such as '2026-01-31'")
+    if "purchase" in marketing.conversions:
+        raise ConfigError(f"{file}: conversions.purchase: orders are conversions already; the name is reserved")
+
+
+class Infrastructure(BaseSettings):
+    """Where things are. Each field is the environment variable `PARCOURS_` + its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="PARCOURS_", extra="ignore")
+
+    kafka_url: str = "kafka://127.0.0.1:9092"
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    config: Path | None = None
+    app_id: str = "parcours"
+    generation: int = 0
+    web_host: str = "127.0.0.1"
+    web_port: int = 6066
+    data_dir: Path = Path(".parcours")
+    session_timeout: float = 12.0
+    heartbeat_interval: float = 3.0
+    rebalance_timeout: float = 15.0
+    idle_after: float = 60.0
+    mark_interval: float = 1.0
+    refresh_interval: float = 2.0
+    max_poll_records: int = 4000
+    commit_entries: int = 1000
+    node_cache: int = 50_000
+    cell_cache: int = 50_000
+    log_level: str = "INFO"

@@ -1,0 +1,173 @@
+"""What travels through `journey-events`: entries for nodes, in blocks, beside marks.
+
+A block is one Kafka message for one partition. It carries entries of one source in order, so that the
+reader can keep one high-water mark per source and drop what it has already applied. Times are integer
+microseconds since 1970 UTC; money is integer micros (10^-6 of a major unit).
+
+Field order is the wire format: append, never reorder; a new meaning needs a new tag.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+FORMAT = 1
+
+# Touch.flags: why a filter removed it. It stays visible in the journey and earns nothing.
+NO_CONSENT = 1
+FILTERED = 2
+
+# Touch.cls: the classes of meaning §3. VISIT is a click-class touch that came as a visit.
+CLICK, VISIT, DIRECT, VIEW, ENGAGEMENT = range(5)
+CLASS_NAMES = ("click", "click", "direct", "view", "engagement")
+
+
+class Entry(Struct, array_like=True, gc=False, frozen=True):
+    """One thing for one node. `(offset, k)` orders the entries of a source; see `high_water`."""
+
+    key: str
+    offset: int
+    k: int
+
+
+class Touch(Entry, tag=1, gc=False, frozen=True):
+    """An interaction, for a person's node (`a:`, `c:`) or, without a person, for `e:<event_id>`."""
+
+    event_id: str
+    t: int
+    cls: int
+    kind: str
+    channel: str
+    network: str
+    campaign: str
+    click_id: str | None
+    flags: int
+    cost: int | None
+    digest: int
+
+
+class Stage(Entry, tag=2, gc=False, frozen=True):
+    """A configured stage event: a conversion of its own at the person's node. `value` in reporting micros."""
+
+    event_id: str
+    t: int
+    stage: str
+    value: int
+    flags: int
+    digest: int
+
+
+class OrderReport(Entry, tag=3, gc=False, frozen=True):
+    """One sender's report of an order, for `o:<order_id>`.
+
+    `gross` and `margin` are micros of the order's own currency; `margin` is None when unknown.
+    The rate is `rate_num / 10**rate_scale` reporting units per unit of that currency.
+    """
+
+    event_id: str
+    t: int
+    updated_at: int | None
+    person: str | None
+    gross: int
+    margin: int | None
+    currency: str
+    rate_num: int
+    rate_scale: int
+    is_new: bool | None
+    flags: int
+    digest: int
+
+
+class RefundReport(Entry, tag=4, gc=False, frozen=True):
+    """A refund, for `o:<order_id>`; `amount` in micros of the order's own currency."""
+
+    event_id: str
+    t: int
+    amount: int
+    currency: str | None
+    digest: int
+
+
+class CancelReport(Entry, tag=5, gc=False, frozen=True):
+    """A cancel, for `o:<order_id>`."""
+
+    event_id: str
+    t: int
+    digest: int
+
+
+class CostReport(Entry, tag=6, gc=False, frozen=True):
+    """A cost row, for `k:<cost_id>`; `amount` in reporting micros over [start, end)."""
+
+    start: int
+    end: int
+    reported_at: int
+    kind: str
+    channel: str
+    network: str
+    campaign: str
+    amount: int
+    digest: int
+
+
+class OrderMove(Entry, tag=7, gc=False, frozen=True):
+    """What an order's node tells its person's node: the order as it now stands, in reporting micros.
+
+    It replaces what the order said before. `gone` withdraws it: cancelled, fully refunded, or passed to
+    another person.
+    """
+
+    order_id: str
+    t: int
+    event_id: str
+    gross: int
+    net: int
+    margin: int | None
+    net_margin: int | None
+    is_new: bool | None
+    flags: int
+    gone: str | None
+
+
+AnyEntry = Touch | Stage | OrderReport | RefundReport | CancelReport | CostReport | OrderMove
+
+
+class Mark(Struct, array_like=True, gc=False, frozen=True):
+    """How far a source has come: all up to `to_offset` is in the log.
+
+    From ingest, `max_time` is the highest event time seen (None: none yet). From a partition of
+    `journey-events`, it is that partition's watermark, which decides sealing.
+    """
+
+    source: str
+    to_offset: int
+    max_time: int | None
+    idle: bool
+
+
+class Configured(Struct, array_like=True, gc=False, frozen=True):
+    """From here on this partition applies configuration `number`, whose text is `text`."""
+
+    number: int
+    text: str
+
+
+class Block(Struct, array_like=True, gc=False, frozen=True):
+    """One message of `journey-events`. `published` is the earliest Kafka timestamp (ms) of the records its entries came from."""
+
+    format: int
+    source: str
+    entries: list[AnyEntry] = []
+    marks: list[Mark] = []
+    configured: Configured | None = None
+    published: int = 0
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_block = msgspec.msgpack.Decoder(Block).decode
+
+
+def source_id(topic: str, partition: int, incarnation: int = 0) -> str:
+    """The name of a source in blocks and marks, e.g. `clicks/3` or, after a reset, `clicks/3/1`."""
+    return f"{topic}/{partition}/{incarnation}" if incarnation else f"{topic}/{partition}"

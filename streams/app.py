@@ -1,0 +1,244 @@
+"""The composition root: the one place that builds clients and wires parts.
+
+`faust -A streams.app worker` takes its settings from the environment; tests and the command line call `create_app`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import socket
+from typing import Any
+
+import faust
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from faust.types import TP
+from redis.asyncio import Redis
+
+from attribution.intake import Intake
+from attribution.watermarks import JOURNEY, topic_partitions
+from models.errors import ConfigError
+from models.events import TOPICS
+from models.settings import Infrastructure, Marketing, Rate, load_marketing
+from streams import transport
+from streams.exporter import Exporter
+from streams.ingest import SourcePartition
+from streams.lanes import Lanes
+from streams.marks import Marks
+from streams.metrics import Metrics
+from streams.outbox import Outbox
+from streams.positions import Claims, Health
+from streams.rates import load_rates
+from streams.tables import Outcome, check_server, connect, register_config, retrying
+from streams.transport import Batch, RawSchema
+from streams.web import add_pages
+
+log = logging.getLogger(__name__)
+DRAIN_SECONDS = 5.0
+START_SECONDS = 60.0
+
+
+class ParcoursApp(faust.App):
+    """Faust's app with Parcours' runtime started before its consumer and stopped after it."""
+
+    runtime: Runtime
+    positions: Claims
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        await self.runtime.start()
+
+    async def on_stop(self) -> None:
+        await super().on_stop()
+        await self.runtime.stop()
+
+
+class Runtime:
+    """Everything a worker consists of besides Faust."""
+
+    def __init__(self, app: ParcoursApp, infra: Infrastructure, marketing: Marketing, rates: list[Rate]) -> None:
+        self.app = app
+        self.infra = infra
+        self.marketing = marketing
+        self.metrics = Metrics()
+        self.health = Health(self.metrics)
+        self.intake = Intake(marketing, rates)
+        self.lanes = Lanes(self.work, lambda: app.consumer)
+        self.claims: Claims | None = None
+        self.exporter: Exporter | None = None
+        self.redis: Redis | None = None
+        self._producer: AIOKafkaProducer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Connect, register the configuration, tell every partition of it, then let Faust claim."""
+        self.redis = connect(self.infra.redis_url)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + START_SECONDS
+        text = self.marketing.text()
+        redis = self.redis
+        number = await retrying(
+            lambda: register_config(redis, self.infra.generation, text),
+            stopped=lambda: loop.time() > deadline,
+            on_away=self.health.redis_away,
+            on_back=self.health.redis_back,
+        )
+        for message in await check_server(redis):
+            log.warning("Redis: %s", message)
+        self.metrics.config(self.marketing.digest(), number)
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap(self.infra.kafka_url), acks="all", max_request_size=8 << 20, linger_ms=0,
+            request_timeout_ms=30_000,
+        )  # fmt: skip
+        await self._producer.start()
+        await self._check_topics(deadline)
+        outbox = Outbox(self._producer, self.marketing.topics.journey_events)
+        for partition in range(self.marketing.topics.journey_events):
+            await outbox.configured(number, text, partition)
+        self.claims = self.app.positions = Claims(
+            redis, outbox, self.metrics, self.health, self.infra, self.marketing, self.intake, owner(), number
+        )
+        self.exporter = Exporter(redis, self.infra, self.marketing, self.metrics, self._leads)
+        marks = Marks(
+            self.claims, outbox, lambda tp: self.app.consumer.at_end(tp),
+            interval=self.infra.mark_interval, idle_after=self.infra.idle_after,
+        )  # fmt: skip
+        self._tasks = [asyncio.create_task(run()) for run in (marks.run, self.exporter.run, self._gauge)]
+
+    async def _check_topics(self, deadline: float) -> None:
+        """Partition counts are part of the configuration: the set of sources decides watermarks."""
+        assert self._producer is not None
+        for topic, wanted in topic_partitions(self.marketing).items():
+            found: set[int] = set()
+            while not found:
+                with contextlib.suppress(KafkaError):
+                    found = await self._producer.partitions_for(topic) or set()
+                if not found and asyncio.get_running_loop().time() > deadline:
+                    raise ConfigError(f"topic {topic} does not exist; create it with: parcours topics create")
+            if len(found) != wanted:
+                raise ConfigError(
+                    f"topics.{topic}: configured with {wanted} partitions, but Kafka has {len(found)}; "
+                    "correct the configuration, or rebuild for another count"
+                )
+
+    async def stop(self) -> None:
+        """Let what is under way finish, then close."""
+        await self.lanes.stop(DRAIN_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.claims is not None:
+            for tp in list(self.claims.parts):
+                self.claims.released(tp)
+        if self._producer is not None:
+            await self._producer.stop()
+        if self.redis is not None:
+            await self.redis.aclose()
+
+    async def work(self, batch: Batch) -> None:
+        """One fetch of one partition, to the end: apply, then say so, or claim again."""
+        assert self.claims is not None
+        part = self.claims.parts.get(batch.tp)
+        if part is None:
+            return
+        outcome = await part.work(batch)
+        if outcome is Outcome.APPLIED:
+            self.app.consumer.done(batch)
+            return
+        log.warning("%s-%s: commit answered %s; claiming again", batch.tp.topic, batch.tp.partition, outcome.value)
+        self.metrics.rewind() if outcome is Outcome.REWIND else self.metrics.fenced()
+        await self.app.consumer.reclaim(batch.tp)
+
+    async def _gauge(self) -> None:
+        """Lag, once a second."""
+        while True:
+            await asyncio.sleep(1.0)
+            assert self.claims is not None
+            for tp in list(self.claims.parts):
+                lag = self.app.consumer.lag(tp)
+                if lag is not None:
+                    self.metrics.lag(tp.topic, tp.partition, lag)
+
+    def _leads(self) -> bool:
+        """The leader exports business metrics: it owns partition 0 of the log."""
+        return self.claims is not None and TP(JOURNEY, 0) in self.claims.parts
+
+    def exposition(self) -> bytes:
+        """The body of `/metrics`."""
+        return self.metrics.render() + (self.exporter.body() if self.exporter else b"")
+
+    def problems(self) -> list[str]:
+        """Why this worker is not ready; empty when it is."""
+        problems = list(self.health.gaps.values())
+        if self.health.away is not None:
+            problems.append(f"Redis is away: {self.health.away}")
+        if self.health.outdated is not None:
+            problems.append(self.health.outdated)
+        if self.claims is None or not self.claims.parts:
+            problems.append("no partition is claimed yet")
+        return problems
+
+    def status(self) -> dict[str, Any]:
+        """What the live table shows."""
+        parts = self.claims.parts if self.claims else {}
+        sources = [part for part in parts.values() if isinstance(part, SourcePartition)]
+        return {
+            "leader": self._leads(),
+            "partitions": sorted(f"{tp.topic}-{tp.partition}" for tp in parts),
+            "sources": len(sources),
+            "problems": self.problems(),
+            "business": self.exporter.status() if self.exporter else {},
+        }
+
+
+def bootstrap(url: str) -> list[str]:
+    """`kafka://a:9092;kafka://b:9092` as a list of host:port."""
+    return [re.sub(r"^\w+://", "", part.strip()).rstrip("/") for part in re.split("[;,]", url) if part.strip()]
+
+
+def owner() -> str:
+    """A name for this worker, for people reading Redis."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def create_app(infra: Infrastructure | None = None, marketing: Marketing | None = None) -> ParcoursApp:
+    """Build a worker. Raises ConfigError when the configuration is wrong."""
+    infra = infra or Infrastructure()
+    marketing = marketing if marketing is not None else load_marketing(infra.config)
+    rates = load_rates(marketing, infra.config)
+    transport.register()
+    app = ParcoursApp(**transport.app_settings(infra))
+    app.runtime = Runtime(app, infra, marketing, rates)
+    runtime = app.runtime
+
+    def on_transport(what: str, tp: TP) -> None:
+        if what == "watchdog":
+            runtime.metrics.rewind()
+
+    app.on_transport = on_transport
+    schema = RawSchema()
+    sources = app.topic(*TOPICS, schema=schema)
+    journey = app.topic(JOURNEY, schema=schema)
+
+    @app.agent(sources, concurrency=1, name="ingest")
+    async def ingest(stream: Any) -> None:
+        async for event in stream.noack().events():
+            await runtime.lanes.put(event)
+
+    @app.agent(journey, concurrency=1, name="stitch")
+    async def stitch(stream: Any) -> None:
+        async for event in stream.noack().events():
+            await runtime.lanes.put(event)
+
+    add_pages(app)
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        return create_app()
+    raise AttributeError(name)

@@ -1,0 +1,202 @@
+"""How nodes and rollup cells are packed for Redis.
+
+Names (dims, measures, models, kinds) are interned per partition: stored once, referred to by small numbers. Journeys are packed by
+column: times as differences, UUIDs as 16 bytes, columns that hold nothing left out. A format number leads each node.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import msgspec
+
+from attribution.facts import Measure
+from attribution.nodes.state import Conversion, CostRow, Filed, JourneyEvent, Node, Order, Person, Refunded, Report, TouchRef
+from attribution.rollups import Cell
+
+FORMAT = 1
+_UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})+")
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+_PERSON, _ORDER, _COST = 0, 1, 2
+
+
+class Names:
+    """A partition's interning table. `fresh` are the numbers given since it was last emptied: still to be stored."""
+
+    def __init__(self, stored: dict[int, bytes] | None = None) -> None:
+        self._ids: dict[Hashable, int] = {}
+        self._values: dict[int, Any] = {}
+        self.fresh: dict[int, bytes] = {}
+        for number, packed in (stored or {}).items():
+            value = _tuples(_unpack(packed))
+            self._ids[value] = number
+            self._values[number] = value
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def id(self, value: Hashable) -> int:
+        """The number of a name, given now if it is new."""
+        found = self._ids.get(value)
+        if found is None:
+            found = len(self._values)
+            self._ids[value] = found
+            self._values[found] = value
+            self.fresh[found] = _pack(value)
+        return found
+
+    def value(self, number: int) -> Any:
+        """The name behind a number."""
+        return self._values[number]
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def pack_ids(ids: Sequence[str]) -> bytes | list[str]:
+    """Ids as one string of 16 bytes each when all are canonical UUIDs, else as they are."""
+    joined = "".join(ids)
+    if len(joined) == 36 * len(ids) and _UUIDS.fullmatch(joined):
+        return bytes.fromhex(joined.replace("-", ""))
+    return list(ids)
+
+
+def unpack_ids(packed: bytes | list[str]) -> list[str]:
+    """The inverse of `pack_ids`."""
+    if isinstance(packed, list):
+        return packed
+    digits = packed.hex()
+    return [
+        f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:]}"
+        for d in (digits[i : i + 32] for i in range(0, len(digits), 32))
+    ]
+
+
+def _pack_times(times: Sequence[int]) -> list[int]:
+    return [t - s for s, t in zip([0, *times], times, strict=False)]
+
+
+def _unpack_times(steps: Sequence[int]) -> list[int]:
+    times, t = [], 0
+    for step in steps:
+        t += step
+        times.append(t)
+    return times
+
+
+def pack_node(node: Node, names: Names) -> bytes:
+    """A node as bytes."""
+    if isinstance(node, Person):
+        return _pack_person(node, names)
+    if isinstance(node, Order):
+        return _pack([FORMAT, _ORDER, node.reports, node.refunds, node.owner])
+    assert isinstance(node, CostRow)
+    return _pack([FORMAT, _COST, node])
+
+
+def unpack_node(packed: bytes, names: Names) -> Node:
+    """The inverse of `pack_node`. Raises ValueError on a format this code does not know."""
+    fields = _unpack(packed)
+    if fields[0] != FORMAT:
+        raise ValueError(f"stored node has format {fields[0]}; this version reads {FORMAT}")
+    if fields[1] == _PERSON:
+        return _unpack_person(fields, names)
+    if fields[1] == _ORDER:
+        reports, refunds, owner = fields[2:]
+        return Order(tuple(Report(*r) for r in reports), tuple(Refunded(*r) for r in refunds), owner)
+    start, end, reported_at, kind, dims, amount, digest = fields[2]
+    return CostRow(start, end, reported_at, kind, tuple(dims), amount, digest)
+
+
+def _pack_person(person: Person, names: Names) -> bytes:
+    events = person.events
+    number = names.id
+    columns: list[Any] = []
+    if events:
+        ts, ids, classes, kinds, dims, clicks, flags, costs, digests = zip(*events, strict=True)
+        columns = [
+            _pack_times(ts),
+            pack_ids(ids),
+            [number(what) for what in zip(classes, kinds, dims, strict=True)],
+            struct.pack(f"<{len(digests)}I", *digests),
+            clicks if any(clicks) else None,
+            flags if any(flags) else None,
+            None if costs.count(None) == len(costs) else costs,
+        ]
+    conversions = [_pack_conversion(conversion, names) for conversion in person.conversions]
+    return _pack([FORMAT, _PERSON, columns, conversions, person.first, person.trimmed])
+
+
+def _unpack_person(fields: list[Any], names: Names) -> Person:
+    _, _, columns, conversions, first, trimmed = fields
+    events: tuple[JourneyEvent, ...] = ()
+    if columns:
+        steps, ids, whats, digests, clicks, flags, costs = columns
+        n = len(steps)
+        events = tuple(
+            JourneyEvent(t, event_id, *names.value(what), click, flag, cost, digest)
+            for t, event_id, what, click, flag, cost, digest in zip(
+                _unpack_times(steps),
+                unpack_ids(ids),
+                whats,
+                clicks or [None] * n,
+                flags or [0] * n,
+                costs or [None] * n,
+                struct.unpack(f"<{n}I", digests),
+                strict=True,
+            )
+        )
+    return Person(events, tuple(_unpack_conversion(c, names) for c in conversions), first, trimmed)
+
+
+def _pack_conversion(conversion: Conversion, names: Names) -> list[Any]:
+    filed = conversion.filed
+    packed: list[Any] = [*conversion[:-1], None]
+    if filed is not None:
+        packed[-1] = [
+            filed.config,
+            filed.reason,
+            pack_ids([touch.touch_id for touch in filed.touches]),
+            _pack_times([touch.t for touch in filed.touches]),
+            [names.id(touch.dims) for touch in filed.touches],
+            [[names.id(model), weights] for model, weights in filed.weights],
+        ]
+    return packed
+
+
+def _unpack_conversion(packed: list[Any], names: Names) -> Conversion:
+    filed = None
+    if packed[-1] is not None:
+        config, reason, ids, steps, dims, weights = packed[-1]
+        refs = zip(unpack_ids(ids), _unpack_times(steps), dims, strict=True)
+        filed = Filed(
+            config,
+            reason,
+            tuple(TouchRef(touch_id, t, names.value(number)) for touch_id, t, number in refs),
+            tuple((names.value(model), tuple(values)) for model, values in weights),
+        )
+    return Conversion(*packed[:-1], filed)
+
+
+def pack_cell(cell: Cell, names: Names) -> bytes:
+    """A rollup cell: measure numbers and amounts in turn; an amount beyond 64 bits as decimal text."""
+    flat: list[Any] = []
+    for measure, amount in cell.items():
+        if amount:
+            flat.append(names.id(measure))
+            flat.append(amount if -(1 << 63) <= amount < (1 << 63) else str(amount))
+    return _pack(flat)
+
+
+def unpack_cell(packed: bytes, names: Names) -> Cell:
+    """The inverse of `pack_cell`."""
+    flat = _unpack(packed)
+    cell: dict[Measure, int] = {}
+    for i in range(0, len(flat), 2):
+        cell[names.value(flat[i])] = int(flat[i + 1])
+    return cell

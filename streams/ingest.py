@@ -1,0 +1,85 @@
+"""Ingest: from a fetch of a source partition to blocks in the log, then the position, then (later) marks.
+
+A pure function from a record to entries, but for its position and the highest event time seen, stored together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from attribution.intake import Intake
+from models.errors import Rejected
+from models.wire import AnyEntry, Mark, source_id
+from streams.metrics import Metrics
+from streams.outbox import Headers, Outbox, letter_headers
+from streams.tables import Claimed, Outcome, Position, Tables, Writes
+from streams.transport import Batch
+
+
+class SourcePartition:
+    """One claimed partition of a source topic."""
+
+    def __init__(
+        self, topic: str, partition: int, tables: Tables, claimed: Claimed, intake: Intake, outbox: Outbox, metrics: Metrics,
+        config: int,
+    ) -> None:  # fmt: skip
+        self.topic = topic
+        self.partition = partition
+        self.source = source_id(topic, partition)
+        self.position = claimed.position
+        self.max_time: int | None = msgspec.msgpack.decode(claimed.state)[0] if claimed.state else None
+        self._tables = tables
+        self._token = claimed.token
+        self._seq = claimed.seq
+        self._config = config
+        self._intake = intake
+        self._outbox = outbox
+        self._metrics = metrics
+
+    def mark(self, idle: bool) -> Mark:
+        """How far this source has come: all up to the position is acknowledged."""
+        return Mark(self.source, self.position.offset, self.max_time, idle)
+
+    async def work(self, batch: Batch) -> Outcome:
+        """Send a fetch on and store the position. Anything that fails raises: the fetch is then redone."""
+        entries: list[AnyEntry] = []
+        letters: list[tuple[str, bytes | None, bytes | None, Headers]] = []
+        senders: Counter[str] = Counter()
+        max_time = self.max_time
+        published = 0
+        take, topic = self._intake.take, self.topic
+        for record in batch.records:
+            try:
+                taken = take(topic, record.value, record.timestamp * 1000, record.offset)
+            except Rejected as reason:
+                self._metrics.rejected(topic, reason.code)
+                letters.append((topic, record.key, record.value, self._headers(record, reason)))
+                continue
+            senders[taken.source] += 1
+            if taken.entry is not None:
+                entries.append(taken.entry)
+            if max_time is None or taken.t > max_time:
+                max_time = taken.t
+        if batch.records:
+            published = batch.records[0].timestamp
+        await self._outbox.entries(self.source, entries, published)
+        if letters:
+            await self._outbox.dead_letters(letters)
+        after = Position(batch.end)
+        state = msgspec.msgpack.encode([max_time])
+        committed = await self._tables.commit(
+            self._token, self.position, after, state, self._seq + 1, self._config, Writes()
+        )
+        if committed.outcome is Outcome.APPLIED:
+            self.position, self.max_time = after, max_time
+            self._seq += 1
+            self._metrics.accepted(topic, senders)
+            if max_time is not None:
+                self._metrics.event_time(topic, max_time)
+        return committed.outcome
+
+    def _headers(self, record: Any, reason: Rejected) -> Headers:
+        return letter_headers(reason, self.topic, self.partition, record.offset, record.headers)

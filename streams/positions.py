@@ -1,0 +1,163 @@
+"""Claims: which partitions this worker holds, and the state each one goes on from. The position in Redis is the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+from faust.types import TP
+from redis.asyncio import Redis
+
+from attribution.intake import Intake
+from attribution.watermarks import JOURNEY, Progress
+from models.settings import Infrastructure, Marketing
+from streams.caches import bucket_of
+from streams.codec import FORMAT, Names
+from streams.ingest import SourcePartition
+from streams.metrics import Metrics
+from streams.outbox import Outbox
+from streams.stitch import JourneyPartition
+from streams.tables import Claimed, Committed, Refused, Tables, ingest_tag, journey_tag, retrying
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Part = SourcePartition | JourneyPartition
+
+
+class PatientTables(Tables):
+    """Tables that wait for Redis to come back, until `close` says that the partition is no longer ours."""
+
+    def __init__(self, redis: Redis, tag: str, health: Health) -> None:
+        super().__init__(redis, tag)
+        self._health = health
+        self.closed = False
+
+    def close(self) -> None:
+        """End all waiting with `Away`."""
+        self.closed = True
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await retrying(
+            call, stopped=lambda: self.closed, on_away=self._health.redis_away, on_back=self._health.redis_back
+        )
+
+    async def commit(self, *args: Any, **kwargs: Any) -> Committed:
+        """As `Tables.commit`."""
+        return await self._patiently(lambda: super(PatientTables, self).commit(*args, **kwargs))
+
+    async def get(self, *args: Any, **kwargs: Any) -> list[bytes | None]:
+        """As `Tables.get`."""
+        return await self._patiently(lambda: super(PatientTables, self).get(*args, **kwargs))
+
+    async def hget(self, *args: Any, **kwargs: Any) -> list[bytes | None]:
+        """As `Tables.hget`."""
+        return await self._patiently(lambda: super(PatientTables, self).hget(*args, **kwargs))
+
+    async def smembers(self, *args: Any, **kwargs: Any) -> set[bytes]:
+        """As `Tables.smembers`."""
+        return await self._patiently(lambda: super(PatientTables, self).smembers(*args, **kwargs))
+
+
+class Health:
+    """What readiness tells: whether Redis answers, and partitions that stand still at a gap."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self.away: str | None = None
+        self.gaps: dict[TP, str] = {}
+        self.outdated: str | None = None
+
+    def redis_away(self, error: Exception) -> None:
+        """A call failed and is tried again."""
+        self._metrics.redis_away()
+        self.away = str(error)
+
+    def redis_back(self) -> None:
+        """A call succeeded."""
+        self.away = None
+
+
+class Claims:
+    """The partitions held, by topic-partition; what the transport asks where to read from."""
+
+    def __init__(
+        self, redis: Redis, outbox: Outbox, metrics: Metrics, health: Health, infra: Infrastructure, marketing: Marketing,
+        intake: Intake, owner: str, number: int,
+    ) -> None:  # fmt: skip
+        self.parts: dict[TP, Part] = {}
+        self.number = number
+        self._tables: dict[TP, PatientTables] = {}
+        self._redis = redis
+        self._outbox = outbox
+        self._metrics = metrics
+        self._health = health
+        self._infra = infra
+        self._marketing = marketing
+        self._intake = intake
+        self._owner = owner
+
+    async def claim(self, tp: TP, generation: int, force: bool = False) -> int | None:
+        """Take a partition and load what it goes on from; None when refused."""
+        self.released(tp)
+        journey = tp.topic == JOURNEY
+        g = self._infra.generation
+        tag = journey_tag(g, tp.partition) if journey else ingest_tag(g, tp.topic, tp.partition)
+        tables = PatientTables(self._redis, tag, self._health)
+        self._tables[tp] = tables
+        claimed = await Tables.claim(
+            tables, self._owner, generation, config=self.number, formats=(FORMAT,), force=force
+        )
+        if isinstance(claimed, Refused):
+            self._refused(tp, claimed)
+            return None
+        part = await self._journey(tp, tables, claimed) if journey else self._source(tp, tables, claimed)
+        if self._tables.get(tp) is not tables:
+            return None
+        self._health.gaps.pop(tp, None)
+        self._metrics.gap(tp.topic, tp.partition, False)
+        self._metrics.claim()
+        self.parts[tp] = part
+        return claimed.position.offset
+
+    def _refused(self, tp: TP, refused: Refused) -> None:
+        if refused.reason == "generation":
+            log.info("%s-%s is held by %s at a later group generation", tp.topic, tp.partition, refused.owner)
+            return
+        self._health.outdated = (
+            f"{tp.topic}-{tp.partition} has {refused.reason} {refused.stored}, newer than this worker's: "
+            "start this worker with the current configuration and version"
+        )
+        log.error(self._health.outdated)
+
+    def _source(self, tp: TP, tables: PatientTables, claimed: Claimed) -> SourcePartition:
+        return SourcePartition(
+            tp.topic, tp.partition, tables, claimed, self._intake, self._outbox, self._metrics, self.number
+        )
+
+    async def _journey(self, tp: TP, tables: PatientTables, claimed: Claimed) -> JourneyPartition:
+        progress = msgspec.msgpack.decode(claimed.state, type=Progress) if claimed.state else Progress()
+        names, live, (text,) = await asyncio.gather(tables.hgetall("names"), tables.live(), tables.get(["config"]))
+        marketing = Marketing.from_text(text.decode()) if text else self._marketing
+        buckets = [bucket for suffix in live if (bucket := bucket_of(suffix)) is not None]
+        return JourneyPartition(
+            tp.partition, self._infra.generation, tables, claimed.token, claimed.position, claimed.seq, progress, marketing,
+            Names({int(number): packed for number, packed in names.items()}), buckets, self._outbox, self._metrics,
+            commit_entries=self._infra.commit_entries, node_cache=self._infra.node_cache, cell_cache=self._infra.cell_cache,
+        )  # fmt: skip
+
+    def released(self, tp: TP) -> None:
+        """The partition is no longer ours: what is cached of it is stale, what waits for Redis ends."""
+        self.parts.pop(tp, None)
+        tables = self._tables.pop(tp, None)
+        if tables is not None:
+            tables.close()
+
+    def gap(self, tp: TP, wanted: int, earliest: int | None) -> None:
+        """The log does not hold what comes next: loud, until an operator resets the source."""
+        self.released(tp)
+        begins = "unknown" if earliest is None else str(earliest)
+        self._health.gaps[tp] = f"offset {wanted} is not in {tp.topic}-{tp.partition}, which begins at {begins}"
+        self._metrics.gap(tp.topic, tp.partition, True)

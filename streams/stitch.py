@@ -1,0 +1,270 @@
+"""Stitch: folds a partition of the log into nodes, rollups, moves and attributions.
+
+A pure function of its log: whatever it decides on was read from the log or stored together with the position. Each
+chunk is: gather nodes → fold → send moves and results → commit by compare-and-set.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from attribution.fold import event_time, expires, fold
+from attribution.nodes.base import NEVER, Context
+from attribution.nodes.state import Conversion, Node
+from attribution.outcome import describe
+from attribution.rollups import Bucket, Calendar, Rollups
+from attribution.rules import Rules
+from attribution.watermarks import Progress, announcing_partitions, expected_sources
+from models.errors import Rejected
+from models.settings import DAY, Marketing
+from models.wire import AnyEntry, Block, Mark, decode_block, source_id
+from streams.caches import Cells, Nodes
+from streams.codec import Names
+from streams.metrics import Metrics
+from streams.outbox import Headers, Outbox, letter_headers
+from streams.tables import Outcome, Position, Tables, Writes
+from streams.transport import Batch
+
+SWEEP_MAX = 500
+_encode = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class Piece(NamedTuple):
+    """Part of a block to be worked in one chunk."""
+
+    offset: int
+    block: Block
+    start: int
+    stop: int
+
+
+class Chunk:
+    """What the fold of one chunk has produced so far: everything the shell then applies."""
+
+    def __init__(self, calendar: Calendar) -> None:
+        self.rollups = Rollups(calendar)
+        self.moves: list[AnyEntry] = []
+        self.results: dict[tuple[str, str], tuple[Conversion, tuple[int, int, int]]] = {}
+        self.letters: list[tuple[str, bytes | None, bytes | None, Headers]] = []
+        self.touched: dict[str, Node] = {}
+        self.created: set[str] = set()
+        self.config: str | None = None
+
+
+class JourneyPartition:
+    """One claimed partition of `journey-events`. Everything here is forgotten when the claim is lost."""
+
+    def __init__(
+        self, partition: int, generation: int, tables: Tables, token: str, position: Position, seq: int, progress: Progress,
+        marketing: Marketing, names: Names, known: Iterable[Bucket], outbox: Outbox, metrics: Metrics, *,
+        commit_entries: int, node_cache: int, cell_cache: int,
+    ) -> None:  # fmt: skip
+        self.partition = partition
+        self.source = source_id("journey-events", partition)
+        self.position = position
+        self.progress = progress
+        self.seq = seq
+        self.announced = NEVER
+        self._generation = generation
+        self._tables = tables
+        self._token = token
+        self._outbox = outbox
+        self._metrics = metrics
+        self._commit_entries = commit_entries
+        self._names = names
+        self._nodes = Nodes(tables, names, node_cache)
+        self._cells = Cells(tables, names, known, cell_cache)
+        self._configure(marketing, progress.config)
+
+    def _configure(self, marketing: Marketing, number: int) -> None:
+        self.marketing = marketing
+        self._rules = Rules(marketing, number)
+        self._calendar = Calendar(marketing.time_zone)
+        self._sources = expected_sources(marketing)
+        self._partitions = announcing_partitions(marketing)
+
+    def announcement(self) -> Mark:
+        """This partition's watermark, for every partition's sealing."""
+        return Mark(self.source, self.position.offset, self.progress.watermark, False)
+
+    async def work(self, batch: Batch) -> Outcome:
+        """Fold and commit a fetch, in chunks. Anything that fails raises: the fetch is then redone."""
+        pieces: list[Piece] = []
+        size = 0
+        for record in batch.records:
+            if record.offset < self.position.offset:
+                continue
+            block = decode_block(record.value)
+            start = self.position.entry if record.offset == self.position.offset else 0
+            while True:
+                stop = min(len(block.entries), start + self._commit_entries - size)
+                pieces.append(Piece(record.offset, block, start, stop))
+                size += stop - start
+                start = stop
+                if size < self._commit_entries:
+                    break
+                outcome = await self._chunk(pieces)
+                if outcome is not Outcome.APPLIED:
+                    return outcome
+                pieces, size = [], 0
+                if start >= len(block.entries):
+                    break
+        if pieces or self.position.offset < batch.end:
+            return await self._chunk(pieces, batch.end)
+        return Outcome.APPLIED
+
+    async def _chunk(self, pieces: list[Piece], end: int | None = None) -> Outcome:
+        await self._nodes.gather({entry.key for piece in pieces for entry in piece.block.entries[piece.start : piece.stop]})
+        chunk = Chunk(self._calendar)
+        progress = msgspec.structs.replace(
+            self.progress, applied=dict(self.progress.applied), marks=dict(self.progress.marks)
+        )
+        count = sum(self._fold(piece, progress, chunk) for piece in pieces)
+        await self._send(chunk)
+        writes = Writes()
+        await self._sweep(progress, writes, chunk)
+        self._nodes.write(chunk.touched, writes, self._index(chunk))
+        await self._cells.write(chunk.rollups, progress.highest, writes)
+        for number, packed in self._names.fresh.items():
+            writes.hashes.setdefault("names", {})[str(number)] = packed
+        if self._names.fresh:
+            writes.changed.append("names")
+        if chunk.config is not None:
+            writes.sets["config"] = chunk.config.encode()
+        after = Position(end) if end is not None else self._after(pieces[-1])
+        started = time.perf_counter()
+        committed = await self._tables.commit(
+            self._token, self.position, after, _pack(progress), self.seq + 1, progress.config, writes
+        )
+        self._metrics.committed(time.perf_counter() - started)
+        if committed.outcome is Outcome.APPLIED:
+            self.position, self.progress = after, progress
+            self.seq += 1
+            self._names.fresh.clear()
+            self._metrics.applied(self.partition, count, progress, [piece.block.published for piece in pieces])
+        return committed.outcome
+
+    def _after(self, last: Piece) -> Position:
+        done = last.stop >= len(last.block.entries)
+        return Position(last.offset + 1) if done else Position(last.offset, last.stop)
+
+    def _fold(self, piece: Piece, progress: Progress, chunk: Chunk) -> int:
+        """Apply a piece of a block: its entries under the watermark before it, then its marks. Returns entries applied."""
+        block = piece.block
+        source = block.source
+        applied = progress.applied.get(source, (-1, -1))
+        context = Context(self._rules, progress.watermark, progress.sealed)
+        count = 0
+        for index in range(piece.start, piece.stop):
+            entry = block.entries[index]
+            if (entry.offset, entry.k) <= applied:
+                self._metrics.dropped("redelivered")
+                continue
+            applied = (entry.offset, entry.k)
+            count += 1
+            t = event_time(entry)
+            if t is not None and t > progress.highest:
+                progress.highest = t
+            self._apply(entry, piece.offset, index, source, context, progress, chunk)
+        if block.entries:
+            progress.applied[source] = applied
+        if piece.stop >= len(block.entries):
+            for mark in block.marks:
+                progress.mark(mark, self._sources, self._partitions)
+            if block.configured is not None and block.configured.number > progress.config:
+                progress.config = block.configured.number
+                chunk.config = block.configured.text
+                self._configure(Marketing.from_text(block.configured.text), progress.config)
+        return count
+
+    def _apply(
+        self, entry: AnyEntry, offset: int, index: int, source: str, context: Context, progress: Progress, chunk: Chunk
+    ) -> None:
+        node = self._nodes.get(entry.key)
+        try:
+            folded = fold(node, entry, context)
+        except Exception as error:
+            self._letter(entry, source, Rejected("fold_failed", "$", repr(error)), chunk)
+            return
+        if folded.dropped is not None:
+            self._metrics.dropped(folded.dropped)
+            if folded.dropped == "late":
+                behind = (context.watermark - (event_time(entry) or 0)) // 1_000_000
+                self._letter(entry, source, Rejected("late", "$.occurred_at", f"{behind} s behind the watermark"), chunk)
+            return
+        if node is None:
+            chunk.created.add(entry.key)
+        chunk.touched[entry.key] = folded.node
+        self._nodes.put(entry.key, folded.node)
+        if folded.facts:
+            chunk.rollups.add(folded.facts, progress.highest)
+        for i, move in enumerate(folded.moves):
+            chunk.moves.append(msgspec.structs.replace(move, offset=offset, k=(index << 32) + i))
+        for conversion in folded.changed:
+            version = (self._generation, offset, index)
+            chunk.results[conversion.id, entry.key] = (conversion, version)
+
+    def _letter(self, entry: AnyEntry, source: str, reason: Rejected, chunk: Chunk) -> None:
+        """A dead letter for an entry: the original stays in its topic, so this carries what the log has of it."""
+        topic, partition = source.split("/")[:2]
+        self._metrics.dead_letter(topic, reason.code)
+        value = _encode({"key": entry.key, **{name: getattr(entry, name) for name in entry.__struct_fields__[3:]}})
+        headers = [*letter_headers(reason, topic, int(partition), entry.offset), ("parcours-pointer", b"1")]
+        chunk.letters.append((topic, entry.key.encode(), value, headers))
+
+    async def _send(self, chunk: Chunk) -> None:
+        """Moves and results go out before the position moves on: once more after a crash, and known by their numbers."""
+        if chunk.moves:
+            await self._outbox.entries(self.source, chunk.moves)
+        if chunk.results:
+            currency = self.marketing.reporting_currency
+            values = {}
+            for (conversion_id, person), (conversion, version) in chunk.results.items():
+                attribution = describe(person, conversion, currency, version)
+                self._metrics.published(attribution.status)
+                values[f"{conversion_id}|{person}".encode()] = _encode(attribution)
+            await self._outbox.values("attributions", values)
+        if chunk.letters:
+            await self._outbox.dead_letters(chunk.letters)
+
+    def _index(self, chunk: Chunk) -> dict[str, list[str]]:
+        """New nodes by the day on which to look whether they have expired."""
+        days: dict[str, list[str]] = {}
+        for key in chunk.created:
+            day = expires(chunk.touched[key], self._rules.keep) // DAY + 1
+            days.setdefault(f"x:{day}", []).append(key)
+        return days
+
+    async def _sweep(self, progress: Progress, writes: Writes, chunk: Chunk) -> None:
+        """Delete nodes that nothing can need any more, some with each commit, found by their day."""
+        if progress.sealed == NEVER:
+            return
+        today = progress.sealed // DAY
+        if progress.swept == 0:
+            progress.swept = today
+        if progress.swept >= today:
+            return
+        suffix = f"x:{progress.swept}"
+        members = await self._tables.smembers(suffix)
+        keys = sorted(member.decode() for member in members)[:SWEEP_MAX]
+        await self._nodes.gather(set(keys))
+        for key in keys:
+            node = chunk.touched.get(key, self._nodes.get(key))
+            due = expires(node, self._rules.keep) // DAY + 1 if node is not None else 0
+            if due > today:
+                writes.sadd.setdefault(f"x:{due}", []).append(key)
+            elif node is not None:
+                self._nodes.delete(key, node, writes)
+                chunk.touched.pop(key, None)
+        if len(keys) == len(members):
+            writes.deletes.add(suffix)
+            progress.swept += 1
+        else:
+            writes.srem.setdefault(suffix, []).extend(keys)
+
+

@@ -1,0 +1,119 @@
+"""Generated pages are what the code says now, and the published schemas tell valid events from wrong ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from jsonschema import Draft202012Validator
+
+from docs import generate
+from models.errors import CATALOGUE
+from models.events import DECODERS, TOPICS
+
+ROOT = Path(generate.DOCS).parent
+PAGES = generate.pages()
+
+WHO = {"event_id": "e-1", "occurred_at": "2026-03-01T09:30:00+01:00", "anonymous_id": "device-1"}
+HOURS = {"start": "2026-03-01T00:00:00Z", "end": "2026-03-02T00:00:00Z"}
+GOOD: dict[str, list[dict[str, Any]]] = {
+    "clicks": [
+        {**WHO, "network": "google", "utm_campaign": "spring", "gclid": "g-1", "cost": "0.42", "currency": "EUR"},
+        {**WHO, "cost": 0.42, "currency": "EUR", "a_field_of_the_future": [1, 2]},
+    ],
+    "touchpoints": [
+        {**WHO, "type": "visit", "referrer": "https://www.example.org/", "consent": False},
+        {**WHO, "type": "engagement", "network": "instagram", "kind": "like", "sentiment": 1},
+        {**WHO, "type": "stage", "stage": "lead", "value": 40, "currency": "EUR"},
+    ],
+    "purchases": [
+        {**WHO, "type": "order", "order_id": "o-1", "revenue": "7500.00", "currency": "MAD", "margin": "-12.50"},
+        {"event_id": "e-2", "occurred_at": WHO["occurred_at"], "type": "refund", "order_id": "o-1", "amount": 10},
+        {"event_id": "e-3", "occurred_at": WHO["occurred_at"], "type": "cancel", "order_id": "o-1"},
+    ],
+    "costs": [
+        {"cost_id": "c-1", **HOURS, "network": "facebook", "amount": "5000", "currency": "MAD", "clicks": 120},
+        {"cost_id": "c-2", **HOURS, "kind": "salary", "hours": "7.5", "hourly_rate": 40, "engagements": {"like": 3}},
+    ],
+}
+# A good event, by its number, with this field set so is wrong.
+WRONG: dict[str, list[tuple[int, str, object]]] = {
+    "clicks": [(0, "event_id", ""), (0, "cost", True), (0, "currency", "euro"), (0, "utm_id", "x" * 257)],
+    "touchpoints": [(0, "type", "teleport"), (1, "sentiment", 2), (2, "stage", 7)],
+    "purchases": [(0, "revenue", "a lot"), (0, "type", "gift"), (1, "amount", None), (0, "is_new_customer", "yes")],
+    "costs": [(0, "clicks", -1), (0, "kind", "bribe"), (1, "hours", "many"), (1, "engagements", {"like": "three"})],
+}
+REQUIRED = [
+    (topic, number, field)
+    for topic, number, fields in (
+        ("clicks", 0, ("event_id", "occurred_at")),
+        ("touchpoints", 0, ("event_id", "occurred_at", "type")),
+        ("purchases", 0, ("event_id", "occurred_at", "type", "order_id", "revenue", "currency")),
+        ("purchases", 1, ("order_id", "amount")),
+        ("costs", 0, ("cost_id", "start", "end")),
+    )
+    for field in fields
+]
+
+
+def validator(topic: str) -> Draft202012Validator:
+    schema = json.loads((ROOT / "docs" / "schemas" / f"{topic}.json").read_text("utf-8"))
+    return Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+def decodes(topic: str, event: object) -> bool:
+    try:
+        DECODERS[topic].decode(json.dumps(event))
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_page_is_current(path: Path) -> None:
+    assert path.exists(), "run `make docs`"
+    assert path.read_text("utf-8") == PAGES[path], "run `make docs`"
+
+
+def test_there_is_one_schema_per_topic() -> None:
+    assert {path.stem for path in (ROOT / "docs" / "schemas").glob("*.json")} == set(TOPICS)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_schema_is_a_schema_whole_in_itself(topic: str) -> None:
+    schema = validator(topic).schema
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert {"title", "description"} <= schema.keys()
+    assert "$id" not in schema
+    Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize(("topic", "event"), [(topic, event) for topic in GOOD for event in GOOD[topic]])
+def test_a_good_event_is_valid_to_the_schema_and_to_the_decoder(topic: str, event: dict[str, Any]) -> None:
+    assert [error.message for error in validator(topic).iter_errors(event)] == []
+    assert decodes(topic, event)
+
+
+@pytest.mark.parametrize(
+    ("topic", "number", "field", "value"), [(topic, *wrong) for topic in WRONG for wrong in WRONG[topic]]
+)
+def test_a_wrong_value_is_refused_by_both(topic: str, number: int, field: str, value: object) -> None:
+    event = {**GOOD[topic][number], field: value}
+    assert not validator(topic).is_valid(event)
+    assert not decodes(topic, event)
+
+
+@pytest.mark.parametrize(("topic", "number", "field"), REQUIRED)
+def test_a_missing_field_is_refused_by_both(topic: str, number: int, field: str) -> None:
+    event = {key: value for key, value in GOOD[topic][number].items() if key != field}
+    assert not validator(topic).is_valid(event)
+    assert not decodes(topic, event)
+
+
+def test_every_error_code_has_one_row() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| `")]
+    assert rows == [f"`{code}`" for code in CATALOGUE]
