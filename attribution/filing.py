@@ -32,14 +32,15 @@ _VIEW_COUNTS = {"impression": IMPRESSIONS, "email_open": EMAIL_OPENS}
 
 
 def event_facts(event: JourneyEvent) -> list[Fact]:
-    """What an event counts by itself. Visits are counted by the merged journey, not here."""
+    """What an event counts by itself. Visits are counted by the merged journey, not here.
+
+    A click that a filter removed, or without consent, is not counted; the money it cost was spent all the same.
+    """
+    spent: list[Fact] = [(event.t, event.dims, CLICK_COST, event.cost)] if event.cost else []
     if event.flags:
-        return []
+        return spent
     if event.cls == CLICK:
-        facts: list[Fact] = [(event.t, event.dims, CLICKS, 1)]
-        if event.cost:
-            facts.append((event.t, event.dims, CLICK_COST, event.cost))
-        return facts
+        return [(event.t, event.dims, CLICKS, 1), *spent]
     if event.cls == VIEW:
         return [(event.t, event.dims, _VIEW_COUNTS.get(event.kind, VIEWS), 1)]
     if event.cls == ENGAGEMENT:

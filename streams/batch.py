@@ -33,7 +33,8 @@ class Batch:
 
     `records` is never empty. `start` is the position the fetch was made from: the `end` of the batch before, or what
     was sought. It is not `records[0].offset`: compaction and transaction markers leave holes. `highwater` is the offset
-    the next produced record will have, as the last fetch response said; None before the first. `session` counts rewinds.
+    the next produced record will have, as the last fetch response said; None before the first. `session` counts claims
+    and rewinds.
     """
 
     tp: TP

@@ -260,6 +260,14 @@ MODELS = [
         models=["first_and_last", "linear", "time_decay", "position_based"],
     ),
     case(
+        "time decay between half-lives: √2 − 1 and 2 − √2",
+        [click("k1", at(1)), click("k2", at(2), "go"), order(at(3), "100")],
+        # w 1/√2 : 1. Micro 414213.56, 585786.44; revenue 41421356.24, 58578643.76: one unit each, to .56 and to .76.
+        (line(at(3), "100"), {"time_decay": [("k1", "0.414214", "41.421356"), ("k2", "0.585786", "58.578644")]}),
+        models=["time_decay"],
+        half_life="2d",
+    ),
+    case(
         "a decayed weight underflows to nothing and is left out",
         # 41 half-lives of one hour: floor(2^40 / 2^41) = 0; 40 half-lives: 1 of 2^40 + 1, no micro of 1 000 000.
         [

@@ -7,7 +7,7 @@
 local meta = redis.call('HMGET', KEYS[1], 'token', 'seq', 'position', 'state')
 local seq, since = tonumber(meta[2] or '0'), tonumber(ARGV[3])
 -- A reader that is ahead has seen what Redis lost; one too far behind may have missed a deletion that is no longer kept.
-local full = (meta[1] or '') ~= ARGV[2] or since > seq or (since < seq - tonumber(ARGV[5]))
+local full = (meta[1] or '') ~= ARGV[2] or since > seq or (ARGV[6] ~= '1' and since < seq - tonumber(ARGV[5]))
 local from = full and '-inf' or '(' .. ARGV[3]
 
 local live = redis.call('ZRANGEBYSCORE', KEYS[2], from, '+inf', 'WITHSCORES')
@@ -24,6 +24,7 @@ for i = 1, #live, 2 do
   reply[#reply + 1] = hash
   fields, last = fields + math.max(#hash / 2, 1), live[i + 1]
 end
+-- Up to this page's end, only so that no page repeats another's deletions.
 for _, suffix in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], from, more == 1 and last or '+inf')) do
   reply[#reply + 1] = suffix
   reply[#reply + 1] = {}

@@ -187,6 +187,7 @@ async def test_attributes_of_a_consumer_that_was_not_started(tmp_path: Path) -> 
     for name in ("flow_active", "can_resume_flow", "suspend_flow", "callback", "_committed_offset", "_acked_index"):
         assert hasattr(consumer, name)
     kafka = consumer._thread._create_worker_consumer(app.transport)
+    kafka._closed = True  # never started: nothing to close
     assert kafka._fetch_max_wait_ms < 1500
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in inspect.getsource(AIOKafkaConsumer.start)
 
