@@ -6,11 +6,12 @@ from __future__ import annotations
 import time
 from collections import Counter as Tally
 from collections.abc import Iterable
+from contextlib import suppress
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 from attribution.nodes.base import NEVER
-from attribution.watermarks import Progress
+from attribution.watermarks import JOURNEY, Progress
 from models.results import NONE, OTHER
 from streams.render import clean
 
@@ -18,6 +19,9 @@ SOURCES_MAX = 50
 """Trackers counted by name for each topic; those that come later are `(other)`."""
 
 ACCEPTED = "accepted"
+# A creation time beside each counter would double their series; nothing here reads it.
+disable_created_metrics()
+
 _LATENCY = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 _COMMIT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
@@ -171,11 +175,12 @@ class Metrics:
 
     def released(self, topic: str, partition: int) -> None:
         """A partition is no longer ours: its gauges go, so that nothing stale is scraped."""
-        for gauge in (self._lag, self._gap):
-            if gauge_has(gauge, topic, str(partition)):
-                gauge.remove(topic, partition)
-        if topic == "journey-events" and gauge_has(self._watermark, str(partition)):
-            self._watermark.remove(partition)
+        gauges = [(self._lag, (topic, str(partition))), (self._gap, (topic, str(partition)))]
+        if topic == JOURNEY:
+            gauges.append((self._watermark, (str(partition),)))
+        for gauge, labels in gauges:
+            with suppress(KeyError):
+                gauge.remove(*labels)
 
     def config(self, digest: str, number: int) -> None:
         """The configuration now in use, in place of any before."""
@@ -194,7 +199,3 @@ class Metrics:
         """All of it in the text format."""
         return generate_latest(self.registry)
 
-
-def gauge_has(gauge: Gauge, *labels: str) -> bool:
-    """Whether a gauge has a child with these label values; `remove` of an absent one would raise."""
-    return any(tuple(sample.labels.values()) == labels for family in gauge.collect() for sample in family.samples)

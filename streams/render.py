@@ -13,7 +13,7 @@ NAME_MAX = 100
 """Characters of a label value; a longer one ends in an ellipsis."""
 
 Labels = tuple[tuple[str, str], ...]
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 

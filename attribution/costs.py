@@ -1,0 +1,158 @@
+"""Cost in windows: rows accrued, clicks' own costs that no report replaces, and how far media cost is known.
+
+**Cost through.** For each (channel, network, campaign) with a media row in the last 35 days: sorted by start, its accrued
+intervals are followed from the earliest one while the next begins at or before the end so far. A gap is bridged when other
+media rows of the same network cover it: networks leave out what spent nothing. For the same reason a campaign is over,
+and no cost of it is awaited, when its network's contiguous cost goes on for more than a day after it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+from typing import NamedTuple
+
+from attribution.nodes.cost import accrual_end, accrued_within
+from attribution.nodes.state import CostRow
+from attribution.rules import Dims
+from models.settings import DAY, HOUR
+
+RECENT = 35 * DAY
+MEDIA = "media"
+Own = dict[str, dict[Dims, dict[int, int]]]
+"""Clicks' own costs in micros by granularity (`m`, `c`), dims and start of the bucket."""
+
+
+class Spent(NamedTuple):
+    """Micros; None where no cost is known, which is not the same as a cost of 0."""
+
+    media: int | None
+    total: int | None
+
+
+class Through(NamedTuple):
+    """End of a campaign's contiguous known media cost; `over`: it has ended, and nothing more is awaited."""
+
+    t: int
+    over: bool
+
+
+class Intervals:
+    """A union of intervals [start, end), touching ones joined."""
+
+    def __init__(self, pairs: Iterable[tuple[int, int]]) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+        for start, end in sorted(pairs):
+            if self._ends and start <= self._ends[-1]:
+                self._ends[-1] = max(self._ends[-1], end)
+            else:
+                self._starts.append(start)
+                self._ends.append(end)
+
+    def holds(self, t: int) -> bool:
+        """Whether start <= t < end for one of them."""
+        i = bisect_right(self._starts, t) - 1
+        return i >= 0 and t < self._ends[i]
+
+    def reach(self, t: int) -> int:
+        """How far they go on from `t` without a gap; `t` itself when they don't."""
+        i = bisect_right(self._starts, t) - 1
+        return max(t, self._ends[i]) if i >= 0 else t
+
+
+class Ledger:
+    """The costs that windows may ask about. Rows that had all accrued before `since` are left out."""
+
+    def __init__(self, rows: Iterable[CostRow], own: Own, end: int, since: int | None = None) -> None:
+        self._rows: dict[Dims, list[tuple[int, int, CostRow]]] = {}
+        media: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for row in rows:
+            until = accrual_end(row)
+            if since is not None and until <= since:
+                continue
+            self._rows.setdefault(row.dims, []).append((row.start, until, row))
+            if row.kind == MEDIA:
+                media.setdefault(_advertiser(row.dims), []).append((row.start, until))
+        self._media = {advertiser: Intervals(pairs) for advertiser, pairs in media.items()}
+        self._own = own
+        self._effective: dict[tuple[str, Dims], tuple[list[int], list[int]]] = {}
+        self.through = self._through(end)
+
+    def forget(self, changed: Iterable[tuple[str, Dims]]) -> None:
+        """Own costs of these (granularity, dims) have changed."""
+        for key in changed:
+            self._effective.pop(key, None)
+
+    def spent(self, granularity: str, start: int, until: Callable[[Dims], int], last: int | None = None) -> dict[Dims, Spent]:
+        """Cost per dims in [start, until(dims)); own costs are those of buckets that start there, `last` included.
+
+        `granularity` is that of the own costs: `m`, or `c`.
+        """
+        found: dict[Dims, Spent] = {}
+        for dims, rows in self._rows.items():
+            end = until(dims)
+            media = total = 0
+            some_media = some = False
+            for begin, accrues, row in rows:
+                if begin < end and accrues > start:
+                    amount = row.amount if start <= begin and accrues <= end else accrued_within(row, start, end)
+                    some = True
+                    total += amount
+                    if row.kind == MEDIA:
+                        some_media = True
+                        media += amount
+            if some:
+                found[dims] = Spent(media if some_media else None, total)
+        for dims, amounts in self._own[granularity].items():
+            if amounts:
+                self._add_own(granularity, dims, start, until(dims) if last is None else last + 1, found)
+        return found
+
+    def _add_own(self, granularity: str, dims: Dims, start: int, end: int, found: dict[Dims, Spent]) -> None:
+        starts, sums = self._prefix(granularity, dims)
+        low, high = bisect_left(starts, start), bisect_left(starts, end)
+        if low < high:
+            amount = sums[high] - sums[low]
+            before = found.get(dims, Spent(None, None))
+            found[dims] = Spent((before.media or 0) + amount, (before.total or 0) + amount)
+
+    def _prefix(self, granularity: str, dims: Dims) -> tuple[list[int], list[int]]:
+        """Buckets of own cost in order, and the sums of what counts before each and after all."""
+        cached = self._effective.get((granularity, dims))
+        if cached is None:
+            amounts = self._own[granularity][dims]
+            starts = sorted(amounts)
+            reported = self._media.get(_advertiser(dims))
+            # A report replaces own costs hour by hour, so a minute goes by the start of its hour.
+            counted = [
+                0 if reported is not None and reported.holds(start - start % HOUR) else amounts[start] for start in starts
+            ]
+            cached = self._effective[granularity, dims] = (starts, [0, *accumulate(counted)])
+        return cached
+
+    def _through(self, end: int) -> dict[Dims, Through]:
+        recent: dict[Dims, list[tuple[int, int]]] = {}
+        networks: dict[str, list[tuple[int, int]]] = {}
+        for dims, rows in self._rows.items():
+            for begin, accrues, row in rows:
+                if row.kind == MEDIA and begin <= end and accrues > end - RECENT:
+                    recent.setdefault(dims, []).append((begin, accrues))
+                    networks.setdefault(dims[1].casefold(), []).append((begin, accrues))
+        covered = {network: Intervals(pairs) for network, pairs in networks.items()}
+        return {dims: _follow(sorted(pairs), covered[dims[1].casefold()]) for dims, pairs in recent.items()}
+
+
+def _follow(pairs: list[tuple[int, int]], network: Intervals) -> Through:
+    at = pairs[0][1]
+    for begin, accrues in pairs:
+        if begin > network.reach(at):
+            return Through(at, False)
+        at = max(at, accrues)
+    return Through(at, network.reach(at) > at + DAY)
+
+
+def _advertiser(dims: Dims) -> tuple[str, str]:
+    """Costs join touches by network and campaign, whatever their case."""
+    return dims[1].casefold(), dims[2].casefold()
