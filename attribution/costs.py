@@ -31,6 +31,9 @@ class Spent(NamedTuple):
     total: int | None
 
 
+UNKNOWN = Spent(None, None)
+
+
 class Through(NamedTuple):
     """End of a campaign's contiguous known media cost; `over`: it has ended, and nothing more is awaited."""
 
@@ -85,7 +88,9 @@ class Ledger:
         for key in changed:
             self._effective.pop(key, None)
 
-    def spent(self, granularity: str, start: int, until: Callable[[Dims], int], last: int | None = None) -> dict[Dims, Spent]:
+    def spent(
+        self, granularity: str, start: int, until: Callable[[Dims], int], last: int | None = None
+    ) -> dict[Dims, Spent]:
         """Cost per dims in [start, until(dims)); own costs are those of buckets that start there, `last` included.
 
         `granularity` is that of the own costs: `m`, or `c`.
@@ -115,7 +120,7 @@ class Ledger:
         low, high = bisect_left(starts, start), bisect_left(starts, end)
         if low < high:
             amount = sums[high] - sums[low]
-            before = found.get(dims, Spent(None, None))
+            before = found.get(dims, UNKNOWN)
             found[dims] = Spent((before.media or 0) + amount, (before.total or 0) + amount)
 
     def _prefix(self, granularity: str, dims: Dims) -> tuple[list[int], list[int]]:
@@ -127,7 +132,8 @@ class Ledger:
             reported = self._media.get(_advertiser(dims))
             # A report replaces own costs hour by hour, so a minute goes by the start of its hour.
             counted = [
-                0 if reported is not None and reported.holds(start - start % HOUR) else amounts[start] for start in starts
+                0 if reported is not None and reported.holds(start - start % HOUR) else amounts[start]
+                for start in starts
             ]
             cached = self._effective[granularity, dims] = (starts, [0, *accumulate(counted)])
         return cached

@@ -8,16 +8,15 @@ already dropped would be missing: build the sums anew.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from attribution.facts import ATTRIBUTED_GROSS, ATTRIBUTED_NET, CLICK_COST, CONVERSION, CONVERSIONS, TOUCH, Measure
 from attribution.rollups import Bucket, Calendar, Cell, Rollups
 from attribution.rules import Dims
 from models.settings import DAY, HOUR, MINUTE, Marketing
 
-Key = TypeVar("Key")
-Channel = tuple[str, str]
-"""(channel, network)."""
+Key = tuple[str, ...]
+"""(channel, network) or (channel, network, campaign)."""
 
 
 class Window(NamedTuple):
@@ -49,7 +48,7 @@ WINDOWS = (
 EXPORTED = frozenset((CONVERSIONS, ATTRIBUTED_GROSS, ATTRIBUTED_NET))
 
 
-class Running(Generic[Key]):
+class Running:
     """Cells by bucket and key, and their sums over each window."""
 
     def __init__(self) -> None:
@@ -126,8 +125,8 @@ class Sums:
     def __init__(self, marketing: Marketing, end: int) -> None:
         self.marketing = marketing
         self.calendar = Calendar(marketing.time_zone)
-        self.channels: Running[Channel] = Running()
-        self.campaigns: Running[Dims] = Running()
+        self.channels = Running()
+        self.campaigns = Running()
         self.own: dict[str, dict[Dims, dict[int, int]]] = {"m": {}, "c": {}}
         self.fresh: set[tuple[str, Dims]] = set()
         self.end = end

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from faust.types import TP
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from attribution.intake import Intake
 from attribution.watermarks import JOURNEY, topic_partitions
@@ -40,6 +41,7 @@ from streams.web import add_pages
 log = logging.getLogger(__name__)
 DRAIN_SECONDS = 5.0
 START_SECONDS = 60.0
+VERIFY_SECONDS = 2.0
 
 
 class ParcoursApp(faust.App):
@@ -107,7 +109,7 @@ class Runtime:
             self.claims, outbox, lambda tp: self.app.consumer.at_end(tp),
             interval=self.infra.mark_interval, idle_after=self.infra.idle_after,
         )  # fmt: skip
-        self._tasks = [asyncio.create_task(run()) for run in (marks.run, self.exporter.run, self._gauge)]
+        self._tasks = [asyncio.create_task(run()) for run in (marks.run, self.exporter.run, self._gauge, self._verify)]
 
     async def _check_topics(self, deadline: float) -> None:
         """Partition counts are part of the configuration: the set of sources decides watermarks."""
@@ -162,6 +164,20 @@ class Runtime:
                 lag = self.app.consumer.lag(tp)
                 if lag is not None:
                     self.metrics.lag(tp.topic, tp.partition, lag)
+
+    async def _verify(self) -> None:
+        """A commit notices when Redis went back; a partition at the end of its log has none to make, so it is asked."""
+        while True:
+            await asyncio.sleep(VERIFY_SECONDS)
+            assert self.claims is not None
+            for tp, part in list(self.claims.parts.items()):
+                with contextlib.suppress(RedisError, OSError):
+                    if tp in self.app.consumer.busy or await part.stands():
+                        continue
+                    if self.claims.parts.get(tp) is part and tp not in self.app.consumer.busy and not await part.stands():
+                        log.warning("%s-%s: Redis went back or was claimed; claiming again", tp.topic, tp.partition)
+                        self.metrics.rewind()
+                        await self.app.consumer.reclaim(tp)
 
     def _leads(self) -> bool:
         """The leader exports business metrics: it owns partition 0 of the log."""

@@ -43,6 +43,10 @@ class SourcePartition:
         """How far this source has come: all up to the position is acknowledged."""
         return Mark(self.source, self.position.offset, self.max_time, idle)
 
+    async def stands(self) -> bool:
+        """Whether Redis still has this claim and position; asked while nothing is under way."""
+        return await self._tables.stands(self._token, self.position)
+
     async def work(self, batch: Batch) -> Outcome:
         """Send a fetch on and store the position. Anything that fails raises: the fetch is then redone."""
         entries: list[AnyEntry] = []

@@ -58,7 +58,9 @@ class Metrics:
             "parcours_commit_seconds", "How long one commit to Redis took.", buckets=_COMMIT, registry=registry
         )
         self._watermark = gauge(
-            "watermark_timestamp_seconds", "How far event time has certainly come; absent until it is known.", "partition"
+            "watermark_timestamp_seconds",
+            "How far event time has certainly come; absent until it is known.",
+            "partition",
         )
         self._last_event = gauge("last_event_timestamp_seconds", "The highest occurred_at seen.", "topic")
         self._rewinds = counter("rewinds_total", "Times a partition was read again from its stored position.")
@@ -175,12 +177,13 @@ class Metrics:
 
     def released(self, topic: str, partition: int) -> None:
         """A partition is no longer ours: its gauges go, so that nothing stale is scraped."""
-        gauges = [(self._lag, (topic, str(partition))), (self._gap, (topic, str(partition)))]
+        with suppress(KeyError):
+            self._lag.remove(topic, partition)
+        with suppress(KeyError):
+            self._gap.remove(topic, partition)
         if topic == JOURNEY:
-            gauges.append((self._watermark, (str(partition),)))
-        for gauge, labels in gauges:
             with suppress(KeyError):
-                gauge.remove(*labels)
+                self._watermark.remove(partition)
 
     def config(self, digest: str, number: int) -> None:
         """The configuration now in use, in place of any before."""
@@ -198,4 +201,3 @@ class Metrics:
     def render(self) -> bytes:
         """All of it in the text format."""
         return generate_latest(self.registry)
-

@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
+from attribution.families import Labels, plain
+
 NAME_MAX = 100
 """Characters of a label value; a longer one ends in an ellipsis."""
 
-Labels = tuple[tuple[str, str], ...]
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
@@ -24,14 +25,6 @@ def clean(text: str) -> str:
     return text if text.isprintable() else _CONTROL.sub(" ", text)
 
 
-def number(value: Decimal | int) -> str:
-    """A sample's value in plain digits: Prometheus reads it as a float, people and tests read it as it is."""
-    if isinstance(value, int):
-        return str(value)
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 def label_text(labels: Labels) -> str:
     """`{a="x",b="y"}`, or nothing for no labels. The values must have been cleaned."""
     if not labels:
@@ -40,16 +33,14 @@ def label_text(labels: Labels) -> str:
     return "{" + inner + "}"
 
 
-def render(
-    families: Mapping[str, tuple[str, str]], rows: Iterable[tuple[str, Labels, Decimal | int]]
-) -> bytes:
+def render(families: Mapping[str, tuple[str, str]], rows: Iterable[tuple[str, Labels, Decimal | int]]) -> bytes:
     """`rows` as exposition text, one block per family in the order of `families` (name -> type, help).
 
     Rows of one family may come in any order and between others; a family without rows is left out. Raises KeyError for a family that is not known.
     """
     blocks: dict[str, list[str]] = {name: [] for name in families}
     for family, labels, value in rows:
-        blocks[family].append(f"{family}{label_text(labels)} {number(value)}\n")
+        blocks[family].append(f"{family}{label_text(labels)} {plain(value)}\n")
     parts: list[str] = []
     for name, lines in blocks.items():
         if lines:

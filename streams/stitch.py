@@ -92,6 +92,10 @@ class JourneyPartition:
         """This partition's watermark, for every partition's sealing."""
         return Mark(self.source, self.position.offset, self.progress.watermark, False)
 
+    async def stands(self) -> bool:
+        """Whether Redis still has this claim and position; asked while nothing is under way."""
+        return await self._tables.stands(self._token, self.position)
+
     async def work(self, batch: Batch) -> Outcome:
         """Fold and commit a fetch, in chunks. Anything that fails raises: the fetch is then redone."""
         pieces: list[Piece] = []

@@ -251,6 +251,11 @@ class Tables:
         """A whole set; empty when absent."""
         return set(await self._redis.execute_command("SMEMBERS", self.key(suffix)))
 
+    async def stands(self, token: str, position: Position) -> bool:
+        """Whether the partition is still ours and where we left it. False when Redis went back, or somebody claimed."""
+        held, stored = await self._redis.execute_command("HMGET", self._meta, "token", "position")
+        return bool(held == token.encode() and _position(stored) == position)
+
     async def live(self) -> list[str]:
         """Suffixes of all rollup hashes that exist, in no particular order."""
         found: list[bytes] = await self._redis.execute_command("ZRANGE", self.key("ch"), 0, -1)

@@ -118,8 +118,8 @@ def unattributed(when: str, gross: str, reason: str, **more: Any) -> tuple[Body,
     return line(when, gross, status="unattributed", reason=reason, **more), {}
 
 
-def withdrawn(when: str, gross: str, **more: Any) -> tuple[Body, dict[str, list[Share]]]:
-    return line(when, gross, "0", status="withdrawn", **more), {}
+def withdrawn(when: str, gross: str, reason: str, **more: Any) -> tuple[Body, dict[str, list[Share]]]:
+    return line(when, gross, "0", status="withdrawn", reason=reason, **more), {}
 
 
 LINEAR = {"models": ["linear"]}
@@ -484,7 +484,7 @@ ELIGIBILITY = [
     case(
         "since_previous: a withdrawn conversion spends nothing",
         [click("k1", at(1)), order(at(2), "4"), cancel(at(9)), order(at(4), "9", "p2", "A2")],
-        withdrawn(at(2), "4"),
+        withdrawn(at(2), "4", "cancelled"),
         (line(at(4), "9", conversion_id="o:A2", order_id="A2"), {"linear": [("k1", "1", "9")]}),
         path="since_previous",
         **LINEAR,
@@ -571,12 +571,17 @@ MONEY = [
     case(
         "refunds beyond the revenue withdraw the order",
         [click("k1", at(1)), order(at(4), "10"), refund(at(5), "6", "r1"), refund(at(6), "6", "r2")],
-        withdrawn(at(4), "10"),
+        withdrawn(at(4), "10", "refunded"),
     ),
     case(
         "a cancel before its order withdraws it",
         [cancel(at(3)), click("k1", at(1)), order(at(4), "10")],
-        withdrawn(at(4), "10"),
+        withdrawn(at(4), "10", "cancelled"),
+    ),
+    case(
+        "a cancel says more than a full refund",
+        [click("k1", at(1)), order(at(4), "10"), refund(at(5), "10"), cancel(at(6))],
+        withdrawn(at(4), "10", "cancelled"),
     ),
     case(
         "a refund of nothing leaves an order of nothing",

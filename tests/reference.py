@@ -78,8 +78,14 @@ class Conversion:
     gross: int
     net: int
     net_margin: int | None = None
-    withdrawn: bool = False
+    gone: str | None = None
+    """Why it was withdrawn: cancelled or refunded; None while it counts."""
     reason: str | None = None
+    """Why it is unattributed."""
+
+    @property
+    def withdrawn(self) -> bool:
+        return self.gone is not None
 
 
 @dataclass(frozen=True)
@@ -377,7 +383,7 @@ def order(order_id: str, reports: list[Body], refunds: list[Body], cancelled: bo
         converted = round(margin * factor)
         net_margin = round(Fraction(converted * net, gross)) if gross else converted
 
-    gone = cancelled or (gross > 0 and net == 0)
+    gone = "cancelled" if cancelled else "refunded" if gross > 0 and net == 0 else None
     person = person_key(owner, marketing)
     assert person is not None
     return Conversion(
@@ -389,7 +395,7 @@ def order(order_id: str, reports: list[Body], refunds: list[Body], cancelled: bo
         gross=round(gross * factor),
         net=0 if gone else round(net * factor),
         net_margin=net_margin,
-        withdrawn=gone,
+        gone=gone,
     )
 
 
@@ -554,7 +560,7 @@ def line(conversion: Conversion, earned: list[Credit], marketing: Marketing) -> 
         "occurred_at": instant(conversion.t),
         "person": conversion.person,
         "status": status,
-        "reason": conversion.reason,
+        "reason": conversion.gone or conversion.reason,
         "revenue_gross": plain(conversion.gross),
         "revenue_net": plain(conversion.net),
         "currency": marketing.reporting_currency,

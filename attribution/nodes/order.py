@@ -115,8 +115,7 @@ def _snapshot(order: Order, entry: OrderReport | RefundReport | CancelReport) ->
     margin = net_margin = None
     if report.margin is not None:
         margin = convert(report.margin, *rate)
-        own = scale(report.margin, net, report.gross) if report.gross else report.margin
-        net_margin = convert(own, *rate)
+        net_margin = scale(margin, net, report.gross) if report.gross else margin
     return OrderMove(
         key=owner, offset=0, k=0, order_id=entry.key[2:], t=report.t, event_id=report.event_id,
         gross=convert(report.gross, *rate), net=convert(net, *rate), margin=margin, net_margin=net_margin,

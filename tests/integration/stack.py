@@ -172,9 +172,24 @@ class Stack:
         client.close()
         return found
 
+    def sources(self) -> dict[tuple[str, int], int]:
+        """Records of source topics ingested so far."""
+        return {key: offset for key, (offset, _) in self.positions().items() if key[0] != JOURNEY}
+
+    def owners(self) -> dict[tuple[str, int], str]:
+        """Which worker has claimed each topic-partition last."""
+        client = self.redis()
+        found = {}
+        for topic, count in topic_partitions(self.marketing).items():
+            for p in range(count):
+                tag = journey_tag(0, p) if topic == JOURNEY else ingest_tag(0, topic, p)
+                found[topic, p] = (client.hget(f"{tag}meta", "owner") or b"").decode()
+        client.close()
+        return found
+
     def ends(self, topic: str, partitions: int) -> dict[int, int]:
         """The end of each partition's log, by fetching: not every broker answers ListOffsets rightly."""
-        return {p: len_ for p, len_ in asyncio.run(self._ends(topic, partitions)).items()}
+        return asyncio.run(self._ends(topic, partitions))
 
     async def _ends(self, topic: str, partitions: int) -> dict[int, int]:
         consumer = AIOKafkaConsumer(bootstrap_servers=self.address, auto_offset_reset="earliest")

@@ -1,0 +1,75 @@
+"""Which names have rows of their own: within a budget, the first by spend, then by conversions; the rest is `(other)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from attribution.facts import CONVERSION, CONVERSIONS, TOTAL
+from attribution.families import PURCHASE
+from attribution.filing import NOBODY
+from attribution.rules import Dims
+from attribution.windows import WINDOWS, Key, Sums
+from models.results import OTHER
+
+BUDGET = 30_000
+CHANNELS_SHARE = 2, 3
+"""The part of the budget that channels and networks may take before campaigns get the rest."""
+
+
+def join(costs: Iterable[Dims], touches: Iterable[Key]) -> dict[Key, Key]:
+    """Under which of the touches' names each cost is shown: the same, else the first that differs in case only."""
+    known = set(touches)
+    folded: dict[Key, Key] = {}
+    for dims in sorted(known, reverse=True):
+        folded[_folded(dims)] = dims
+    return {dims: dims if dims in known else folded.get(_folded(dims), dims) for dims in costs}
+
+
+def _folded(key: Key) -> Key:
+    return tuple(name.casefold() for name in key)
+
+
+def shown(sums: Sums, names: set[Key], spent: dict[Key, int], types: list[str], budget: int) -> dict[Key, Key]:
+    """What each (channel, network, campaign) is shown as; a channel's own row has campaign "".
+
+    `names` are those with costs, `spent` their micros in the longest window. What is not listed is `(other)`: a campaign in its channel
+    and network, a channel with its network.
+    """
+    models, heads, kinds = len(sums.marketing.models), len(sums.marketing.headline_models), len(types)
+    bases = sum(len(window.bases) for window in WINDOWS)
+    by_campaign = sum(window.campaigns for window in WINDOWS)
+    per_channel = 3 * models * kinds * bases + heads * bases * (kinds + 2) + 7 * len(WINDOWS)
+    per_campaign = (2 * heads * kinds + heads * (kinds + 2) + 7) * by_campaign + 1
+    left = budget - per_channel - 4 * len(WINDOWS) - 2
+    model = (CONVERSIONS, sums.marketing.headline_models[0], PURCHASE, CONVERSION)
+    channel_rank: dict[Key, tuple[int, int]] = {}
+    campaign_rank: dict[Key, tuple[int, int]] = {}
+    for window in WINDOWS:
+        for pair, cell in sums.channels.sums[window.name].items():
+            if pair not in (TOTAL[:2], NOBODY[:2]):
+                _rank(channel_rank, (*pair, ""), 0, cell.get(model, 0))
+        for dims, cell in sums.campaigns.sums[window.name].items():
+            if dims not in (TOTAL, NOBODY):
+                _rank(campaign_rank, dims, 0, cell.get(model, 0))
+    for name in {*names, *campaign_rank}:
+        _rank(channel_rank, (*name[:2], ""), spent.get(name, 0), 0)
+        _rank(campaign_rank, name, spent.get(name, 0), 0)
+    room = max(2, left * CHANNELS_SHARE[0] // CHANNELS_SHARE[1] // per_channel)
+    channels = _best(channel_rank, room, lambda dims: (OTHER, OTHER, ""))
+    left -= len(set(channels.values()) | {NOBODY}) * per_channel
+    # Each channel shown may need an `(other)` of its own.
+    room = left // per_campaign
+    if len(campaign_rank) > room:
+        room -= len(set(channels.values()))
+    return channels | _best(campaign_rank, max(0, room), lambda dims: (*channels[*dims[:2], ""][:2], OTHER))
+
+
+def _rank(ranks: dict[Key, tuple[int, int]], name: Key, spent: int, conversions: int) -> None:
+    before = ranks.get(name, (0, 0))
+    ranks[name] = (before[0] + spent, max(before[1], conversions))
+
+
+def _best(ranks: dict[Key, tuple[int, int]], room: int, other: Callable[[Key], Key]) -> dict[Key, Key]:
+    """The first `room` names as they are, by rank, then by name; each of the rest as its `other`."""
+    order = sorted(ranks, key=lambda name: (-ranks[name][0], -ranks[name][1], name))
+    return {name: name if i < room else other(name) for i, name in enumerate(order)}

@@ -1,0 +1,5 @@
+"""The command line, `parcours`: one module per command."""
+
+from streams.cli.root import main
+
+__all__ = ["main"]

@@ -1,0 +1,105 @@
+"""`parcours config check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from attribution.channels import Classifier
+from attribution.money import Rates, is_currency
+from attribution.rules import Rules
+from attribution.watermarks import topic_partitions
+from models.settings import DAY, Marketing, Rate
+from streams.cli.common import Usage, console, infrastructure, marketing_of, row, say, table
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+
+
+@app.callback()
+def config() -> None:
+    """The marketing configuration."""
+
+
+@app.command("check")
+def check(
+    file: Annotated[Path | None, typer.Argument(help="The TOML file. [PARCOURS_CONFIG]", show_default=False)] = None,
+) -> None:
+    """Check the marketing configuration, and show what it says and what looks wrong in it.
+
+    Exit code 2 when a key is unknown or a value wrong; the message names the key.
+
+    \b
+    Examples:
+      parcours config check parcours.toml
+      PARCOURS_CONFIG=parcours.toml parcours config check
+    """
+    path = infrastructure(config=file).config
+    if path is None:
+        raise Usage("no configuration file: name it, or set PARCOURS_CONFIG")
+    marketing, rates = marketing_of(path)
+    known = Rates(marketing, rates)
+    # Compiling finds what parsing can't: durations of thousands of years, aliases that lead in a circle.
+    Rules(marketing)
+    Classifier(marketing)
+    _show(path, marketing, rates)
+    for warning in (*known.contradictions(), *warnings(marketing, rates)):
+        say(f"warning: {warning}")
+    say(f"digest {marketing.digest()}")
+
+
+def _show(path: Path, marketing: Marketing, rates: list[Rate]) -> None:
+    look = marketing.lookback
+    rates_of = sorted({rate.currency for rate in (*marketing.rates, *rates)})
+    shown = table("setting", "value", title=str(path))
+    for name, value in (
+        ("revision", marketing.revision),
+        ("reporting_currency", marketing.reporting_currency),
+        ("time_zone", f"{marketing.time_zone} (now {datetime.now(ZoneInfo(marketing.time_zone)):%Y-%m-%d %H:%M})"),
+        ("models", ", ".join(marketing.models)),
+        ("headline_models", ", ".join(marketing.headline_models)),
+        ("lookback", f"click {look.click}, view {look.view}, engagement {look.engagement}, direct {look.direct}"),
+        ("lookback.rules", len(look.rules)),
+        ("lateness", marketing.lateness),
+        ("conversions", ", ".join(("purchase", *marketing.conversions))),
+        ("rates", ", ".join(rates_of) or "none: only events in " + marketing.reporting_currency),
+        ("topics", ", ".join(f"{topic} {n}" for topic, n in topic_partitions(marketing).items())),
+    ):
+        shown.add_row(*row(name, value))
+    console().print(shown)
+
+
+def warnings(marketing: Marketing, rates: list[Rate]) -> Iterator[str]:
+    """What can be meant, and probably isn't."""
+    for key, domains in (("own_domains", marketing.own_domains), ("payment_domains", marketing.payment_domains)):
+        for domain in domains:
+            if "/" in domain or ":" in domain or " " in domain.strip():
+                yield f"{key}: {domain!r} looks like a URL; write the domain alone, as in 'shop.example'"
+            elif "." not in domain:
+                yield f"{key}: {domain!r} has no dot; is it a whole domain?"
+    if not marketing.own_domains:
+        yield "own_domains: it is empty, so a visit from one of your own sites to another counts as a referral"
+    if not is_currency(marketing.reporting_currency):
+        yield f"reporting_currency: {marketing.reporting_currency} is not a currency of ISO 4217"
+    for rate in (*marketing.rates, *rates):
+        if rate.currency == marketing.reporting_currency:
+            yield f"rates: {rate.currency} is the reporting currency: this rate is not used"
+        elif not is_currency(rate.currency):
+            yield f"rates: {rate.currency} is not a currency of ISO 4217"
+    rules = Rules(marketing)
+    if rules.longest > 365 * DAY:
+        yield "lookback: a window is over 365 days; conversions stay open, and journeys are kept, that long"
+    for i, rule in enumerate(marketing.lookback.rules):
+        if rule.conversion and rule.conversion not in ("purchase", *marketing.conversions):
+            yield f"lookback.rules[{i}].conversion: {rule.conversion!r} is not in [conversions]; the rule never applies"
+    if marketing.clock == "event":
+        yield 'clock: "event" is for history and tests; live windows need "wall"'
+    folded: dict[str, str] = {}
+    for name, target in marketing.campaign_aliases.items():
+        other = folded.setdefault(name.strip().casefold(), target)
+        if other != target:
+            yield f"campaign_aliases: {name!r} is there twice but for case, for {other!r} and {target!r}"

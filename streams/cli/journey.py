@@ -1,0 +1,94 @@
+"""`parcours journey`: one person's touches, conversions and credits, as Redis has them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+import typer
+
+from streams.cli.common import Failure, Json, RedisUrl, console, infrastructure, row, say, table, when
+from streams.cli.explain import Journey, explain
+from streams.cli.reach import bare, redis_reachable
+
+NAME = "journey"
+
+
+def command(
+    person: Annotated[str, typer.Argument(metavar="PERSON", help="c:CUSTOMER_ID, a:ANONYMOUS_ID, or the id alone.")],
+    json: Json = False,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Show a person's touches and conversions, who is credited for each, and why.
+
+    Exit code 1 when the person is not known.
+
+    \b
+    Examples:
+      parcours journey c:42
+      parcours journey a:device-7 --json
+      parcours journey 42
+    """
+    infra = infrastructure(redis_url=redis_url)
+    redis_reachable(infra.redis_url)
+    found = asyncio.run(_find(infra.redis_url, infra.generation, person))
+    if json:
+        say(msgspec.json.encode(found).decode())
+    else:
+        _print(found)
+
+
+async def _find(url: str, generation: int, person: str) -> Journey:
+    from attribution.nodes.state import Person
+    from models.settings import Marketing
+    from streams.blocks import partition_of
+    from streams.codec import Names, unpack_node
+    from streams.tables import Tables, configs, connect, journey_tag
+
+    redis = connect(url)
+    try:
+        known = await configs(redis, generation)
+        if not known:
+            raise Failure(f"no worker has used {bare(url)} yet (generation {generation}): there are no journeys in it")
+        partitions = Marketing.from_text(known[max(known)]).topics.journey_events
+        keys = [person] if person[:2] in ("c:", "a:") else [f"c:{person}", f"a:{person}"]
+        for key in keys:
+            tables = Tables(redis, journey_tag(generation, partition_of(key, partitions)))
+            packed, text = await tables.get([f"n:{key}", "config"])
+            if packed is None:
+                continue
+            # Names are read after the node: all that it uses are there.
+            names = Names({int(number): name for number, name in (await tables.hgetall("names")).items()})
+            node = unpack_node(packed, names)
+            assert isinstance(node, Person)
+            return explain(key, node, Marketing.from_text(text.decode() if text else known[max(known)]))
+    finally:
+        await redis.aclose()
+    raise Failure(f"no touch and no conversion of {' or '.join(keys)} is known")
+
+
+def _print(found: Journey) -> None:
+    say(f"{found.person}: {len(found.touches)} touch events, {len(found.conversions)} conversions")
+    if found.touches:
+        shown = table("time (UTC)", "class", "kind", "channel", "network", "campaign", "taken as", "event")
+        for touch in found.touches:
+            shown.add_row(*row(
+                when(touch.t), touch.touch_class, touch.kind, touch.channel, touch.network, touch.campaign,
+                touch.taken_as, touch.event_id,
+            ))  # fmt: skip
+        say()
+        console().print(shown)
+    for conversion in found.conversions:
+        say()
+        say(f"{when(conversion.t)}  {conversion.type} {conversion.name}: {conversion.net} {found.currency} net, {conversion.status}")
+        if conversion.credits:
+            shown = table("model", "credit")
+            for model, credits in conversion.credits.items():
+                text = ", ".join(f"{credit.network} {credit.campaign} {credit.percent}" for credit in credits)
+                shown.add_row(*row(model, text))
+            console().print(shown)
+    if found.conversions:
+        say()
+        for conversion in found.conversions:
+            say(conversion.sentence)

@@ -1,0 +1,83 @@
+"""Whether Kafka and Redis answer, before anything is started that would wait for them in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from streams.cli.common import Failure, Usage
+
+_SECONDS = 5.0
+
+
+def servers_of(url: str) -> list[str]:
+    """The addresses of a Kafka URL. Raises Usage when it is none."""
+    from streams.app import bootstrap
+
+    servers = bootstrap(url)
+    for server in servers:
+        host, colon, port = server.rpartition(":")
+        if not (host and colon and port.isdigit() and 0 < int(port) < 65_536):
+            raise Usage(f"kafka-url: {url!r} is not an address such as kafka://127.0.0.1:9092")
+    if not servers:
+        raise Usage("kafka-url: it is empty; give an address such as kafka://127.0.0.1:9092")
+    return servers
+
+
+def kafka_reachable(url: str) -> list[str]:
+    """The addresses of a Kafka that answers. Raises Usage or Failure."""
+    servers = servers_of(url)
+    try:
+        asyncio.run(_ask_kafka(servers))
+    except (OSError, TimeoutError) as error:
+        raise Failure(f"Kafka does not answer at {', '.join(servers)}{_why(error)}: start it, or give --kafka-url") from None
+    return servers
+
+
+async def _ask_kafka(servers: list[str]) -> None:
+    from aiokafka.client import AIOKafkaClient
+    from aiokafka.errors import KafkaError
+
+    # What the client would log is what the error says.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    client = AIOKafkaClient(bootstrap_servers=servers, request_timeout_ms=int(_SECONDS * 1000))
+    try:
+        async with asyncio.timeout(2 * _SECONDS):
+            await client.bootstrap()
+    except KafkaError as error:
+        raise OSError(str(error)) from None
+    finally:
+        await client.close()
+        logging.getLogger("aiokafka").setLevel(logging.NOTSET)
+
+
+def redis_reachable(url: str) -> None:
+    """Raises Usage when the URL is none, Failure when nothing answers there."""
+    asyncio.run(_ask_redis(url))
+
+
+async def _ask_redis(url: str) -> None:
+    from redis.exceptions import RedisError
+
+    from streams.tables import connect
+
+    try:
+        redis = connect(url)
+    except ValueError as error:
+        raise Usage(f"redis-url: {url!r} is not an address such as redis://127.0.0.1:6379/0 ({error})") from None
+    try:
+        await redis.execute_command("PING")
+    except (RedisError, OSError) as error:
+        raise Failure(f"Redis does not answer at {bare(url)} ({error}): start it, or give --redis-url") from None
+    finally:
+        await redis.aclose()
+
+
+def bare(url: str) -> str:
+    """A URL without the password in it."""
+    scheme, sep, rest = url.partition("://")
+    return f"{scheme}{sep}{rest.rpartition('@')[2]}" if sep else url
+
+
+def _why(error: BaseException) -> str:
+    return f" ({error})" if str(error) else ""

@@ -1,0 +1,108 @@
+"""`parcours worker`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from typing import Annotated, Any
+
+import typer
+
+from models.errors import ConfigError
+from models.settings import load_marketing
+from streams.cli.common import FAILED, INTERRUPTED, ConfigFile, Failure, KafkaUrl, RedisUrl, infrastructure
+from streams.cli.reach import bare, kafka_reachable, redis_reachable
+
+NAME = "worker"
+STOP_SECONDS = 9.0
+log = logging.getLogger("parcours")
+
+
+def command(
+    kafka_url: KafkaUrl = None,
+    redis_url: RedisUrl = None,
+    config: ConfigFile = None,
+    web_host: Annotated[
+        str | None, typer.Option("--web-host", help="Where to serve /metrics. [PARCOURS_WEB_HOST]", show_default=False)
+    ] = None,
+    web_port: Annotated[
+        int | None,
+        typer.Option("--web-port", min=1, max=65_535, help="Its port. [PARCOURS_WEB_PORT]", show_default=False),
+    ] = None,
+) -> None:
+    """Run a worker. Start more, on any machine, to share the partitions.
+
+    SIGTERM and Ctrl-C stop it within 10 seconds; what is under way is finished, or done again by the next worker.
+
+    \b
+    Examples:
+      parcours worker
+      parcours worker --config parcours.toml --web-port 6067
+      PARCOURS_KAFKA_URL=kafka://broker-1:9092 PARCOURS_REDIS_URL=redis://cache:6379/0 parcours worker
+    """
+    infra = infrastructure(
+        kafka_url=kafka_url, redis_url=redis_url, config=config, web_host=web_host, web_port=web_port
+    )
+    if infra.log_level.upper() not in logging.getLevelNamesMapping():
+        raise ConfigError(f"PARCOURS_LOG_LEVEL: {infra.log_level!r} is none of DEBUG, INFO, WARNING, ERROR")
+    marketing = load_marketing(infra.config)
+    check_port(infra.web_host, infra.web_port, "--web-port")
+    kafka_reachable(infra.kafka_url)
+    redis_reachable(infra.redis_url)
+
+    from streams.app import create_app
+
+    app = create_app(infra, marketing)
+    worker = _worker(app, infra.log_level)
+    log.info("Kafka %s, Redis %s, metrics http://%s:%s/metrics",
+             infra.kafka_url, bare(infra.redis_url), infra.web_host, infra.web_port)  # fmt: skip
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as ended:
+        if worker.interrupted:
+            raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(int(ended.code or 0)) from None
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise Failure(f"the worker ended: {type(error).__name__}: {error}") from error
+
+
+def _worker(app: Any, level: str) -> Any:
+    """Faust's worker, with an end to its stopping."""
+    import faust
+
+    class Worker(faust.Worker):
+        interrupted = False
+
+        def _schedule_shutdown(self, which: signal.Signals) -> None:
+            self.interrupted = self.interrupted or which is signal.SIGINT
+            # A stop that waits for a dead broker must not last: nothing is lost by ending hard.
+            timer = threading.Timer(STOP_SECONDS, self._end)
+            timer.daemon = True
+            timer.start()
+            super()._schedule_shutdown(which)
+
+        def _end(self) -> None:
+            log.error("Not stopped after %.0f seconds: ending", STOP_SECONDS)
+            os._exit(INTERRUPTED if self.interrupted else FAILED)
+
+        def _on_sigint(self) -> None:
+            self._flag_as_shutdown_by_signal()
+            self._schedule_shutdown(signal.SIGINT)
+
+    return Worker(app, loglevel=level.upper(), redirect_stdouts=False, quiet=True)
+
+
+def check_port(host: str, port: int, option: str) -> None:
+    """Raises Failure when another program listens there: Faust would say so only in a stack trace."""
+    import socket
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Failure(f"can't serve on {host}:{port} ({error.strerror}): give another {option}") from None

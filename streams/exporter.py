@@ -1,0 +1,166 @@
+"""The exporter: on the leader, reads what changed in every partition of the log and renders the business families.
+
+The leader is the owner of partition 0 of `journey-events`. Rows are computed and rendered in a thread; a scrape only joins
+the bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from attribution.families import FAMILIES, PURCHASE, Row, plain
+from attribution.listing import BUDGET
+from attribution.nodes.base import NEVER
+from attribution.windows import WINDOWS
+from models.settings import Infrastructure, Marketing
+from streams.metrics import Metrics
+from streams.render import render
+from streams.tables import Changes, Tables, journey_tag
+from streams.view import Partition, View
+
+log = logging.getLogger(__name__)
+STALE = 3
+"""Refreshes after which, without a good read, no business series are served."""
+
+OWN_FAMILIES = {
+    "parcours_as_of_timestamp_seconds": ("gauge", "The end of the windows exported now."),
+    "parcours_series": ("gauge", f"Business series exported now; the budget is {BUDGET}."),
+}
+BUSINESS = FAMILIES | OWN_FAMILIES
+
+
+class Exporter:
+    """Keeps the business part of `/metrics` up to date while this worker leads."""
+
+    def __init__(
+        self, redis: Redis, infra: Infrastructure, marketing: Marketing, metrics: Metrics, leads: Callable[[], bool],
+        *, wall: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        """`wall` tells the time in seconds since 1970, `clock` measures how old the last read is."""
+        self._redis = redis
+        self._infra = infra
+        self._marketing = marketing
+        self._metrics = metrics
+        self._leads = leads
+        self._wall = wall
+        self._clock = clock
+        self._view: View | None = None
+        self._body = b""
+        self._status: dict[str, Any] = {}
+        self._read_at: float | None = None
+        self._epoch: int | None = None
+
+    async def run(self) -> None:
+        """Refresh for ever; Redis away leaves what was there, until it is stale."""
+        while True:
+            try:
+                await self.refresh()
+            except (RedisError, OSError) as error:
+                log.warning("Business metrics not refreshed: %r", error)
+            except Exception:
+                log.exception("Business metrics not refreshed; reading all again")
+                self._view = None
+            await asyncio.sleep(self._infra.refresh_interval)
+
+    async def refresh(self) -> None:
+        """Read what changed and render it when it makes a difference. Raises what Redis raises."""
+        if not self._leads():
+            self._forget()
+            return
+        if self._epoch is None:
+            key = f"{{parcours:{self._infra.generation}}}epoch"
+            self._epoch = int(await self._redis.execute_command("INCR", key))
+            self._metrics.leader(self._epoch)
+        view, read, end = await self._read()
+        if view.backward(end):
+            self._view = None
+            view, read, end = await self._read()
+        self._read_at = self._clock()
+        if end == NEVER:
+            self._body, self._status = b"", {}
+        elif await asyncio.to_thread(view.take, read, end):
+            self._body, self._status = await asyncio.to_thread(self._rendered, view)
+
+    async def _read(self) -> tuple[View, list[Changes], int]:
+        if self._view is None:
+            self._view = View(self._marketing, self._partitions())
+        view = self._view
+        read = await asyncio.gather(*(part.read() for part in view.parts))
+        return view, read, view.ends(read, int(self._wall() * 1_000_000))
+
+    def _partitions(self) -> list[Partition]:
+        count, generation = self._marketing.topics.journey_events, self._infra.generation
+        return [Partition(p, Tables(self._redis, journey_tag(generation, p))) for p in range(count)]
+
+    def _forget(self) -> None:
+        if self._epoch is not None:
+            self._metrics.leader(None)
+        self._view, self._body, self._status, self._read_at, self._epoch = None, b"", {}, None, None
+
+    def _rendered(self, view: View) -> tuple[bytes, dict[str, Any]]:
+        as_of, series = Row("parcours_as_of_timestamp_seconds", (), view.end // 1_000_000), len(view.rows) + 2
+        body = render(BUSINESS, [*view.rows, as_of, Row("parcours_series", (), series)])
+        return body, table(view.rows, self._marketing, view.end) | {"series": series}
+
+    def _fresh(self) -> bool:
+        """Whether this worker leads and has read Redis in the last three refreshes."""
+        age = None if self._read_at is None else self._clock() - self._read_at
+        return age is not None and age <= STALE * self._infra.refresh_interval and self._leads()
+
+    def body(self) -> bytes:
+        """The business part of `/metrics`: empty when this worker does not lead or has lost touch with Redis."""
+        return self._body if self._fresh() else b""
+
+    def status(self) -> dict[str, Any]:
+        """What the live table shows; empty when `body` is. See `table`."""
+        return self._status if self._fresh() else {}
+
+
+def table(found: Iterable[Row], marketing: Marketing, end: int) -> dict[str, Any]:
+    """The exporter's rows by channel and network, for people: purchases under the first headline model, conversion basis.
+
+    `windows` has per window the rows and their total (channel ""), amounts as decimal strings or null; `rows` and `total` are those of the longest.
+    """
+    model = marketing.headline_models[0]
+    names = {
+        "clicks": "touches", "visits": "touches", "attributed_conversions": "conversions", "attributed_revenue": "revenue",
+        "cost": "cost", "media_cost": "media_cost", "cpa": "cpa", "roas_ratio": "roas", "roi_on_revenue_ratio": "roi",
+    }  # fmt: skip
+    columns = {f"parcours_{level}_{name}": column for level in ("total", "channel") for name, column in names.items()}
+    lines: dict[str, dict[tuple[str, str], dict[str, Any]]] = {window.name: {} for window in WINDOWS}
+    for family, labels, value in found:
+        column = columns.get(family)
+        if column is None:
+            continue
+        is_ = dict(labels)
+        if "model" in is_ and (is_["model"], is_["basis"], is_["conversion"]) != (model, "conversion", PURCHASE):
+            continue
+        key = (is_.get("channel", ""), is_.get("network", ""))
+        line = lines[is_["window"]].setdefault(
+            key, {"channel": key[0], "network": key[1], **dict.fromkeys(names.values())} | {"touches": 0}
+        )
+        if column == "touches":
+            line["touches"] += int(value)
+        else:
+            line[column] = plain(value)
+    windows = {
+        name: {"total": by_key.pop(("", ""), None), "rows": [by_key[key] for key in sorted(by_key)]}
+        for name, by_key in lines.items()
+    }
+    longest = WINDOWS[-1].name
+    return {
+        "as_of": end / 1e6,
+        "currency": marketing.reporting_currency,
+        "model": model,
+        "conversion": PURCHASE,
+        "window": longest,
+        **windows[longest],
+        "windows": windows,
+    }

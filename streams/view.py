@@ -1,0 +1,152 @@
+"""All partitions of the log merged for the exporter: their rollups and costs as windows at one end.
+
+Works on what was read and does no I/O, so that a thread may run it. Old contributions are known by their packed bytes: only cells that
+changed are unpacked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from attribution.costs import RECENT, Ledger
+from attribution.families import Row
+from attribution.kpi import rows
+from attribution.nodes.base import NEVER
+from attribution.nodes.cost import accrual_end
+from attribution.nodes.state import CostRow
+from attribution.rollups import Cell
+from attribution.rules import Dims
+from attribution.watermarks import Progress
+from attribution.windows import Sums
+from models.settings import HOUR, MINUTE, Marketing
+from streams.caches import COSTS, bucket_of
+from streams.codec import Names, unpack_cell, unpack_node
+from streams.render import clean
+from streams.tables import Changes, Tables
+
+_progress = msgspec.msgpack.Decoder(Progress).decode
+_NO_FIELDS: dict[bytes, bytes] = {}
+
+
+class Partition:
+    """What has been read of one partition."""
+
+    def __init__(self, number: int, tables: Tables) -> None:
+        self.number = number
+        self.tables = tables
+        self.token: str | None = None
+        self.seq = 0
+        self.names = Names()
+        self.cells: dict[str, dict[bytes, bytes]] = {}
+        self.costs: dict[bytes, bytes] = {}
+
+    async def read(self) -> Changes:
+        return await self.tables.changes(self.token, self.seq)
+
+
+class View:
+    """The partitions merged. `rows` are those at `end` (µs)."""
+
+    def __init__(self, marketing: Marketing, parts: Iterable[Partition]) -> None:
+        self.parts = list(parts)
+        self.rows: list[Row] = []
+        self.end = NEVER
+        self._marketing = marketing
+        self._sums: Sums | None = None
+        self._ledger: Ledger | None = None
+        self._costs: dict[tuple[int, bytes], CostRow] = {}
+        self._changed = True
+        self._costs_changed = True
+
+    def ends(self, read: list[Changes], now: int) -> int:
+        """Where the windows of this reading end, by the configured clock; `now` is the wall clock's (µs)."""
+        if self._marketing.clock == "wall":
+            return now
+        return max(_progress(changes.state).highest if changes.state else NEVER for changes in read)
+
+    def backward(self, end: int) -> bool:
+        """Whether the clock went back: buckets already dropped may be wanted again, so all must be read anew."""
+        slack = MINUTE if self._marketing.clock == "wall" else 0
+        return self._sums is not None and end < self._sums.end - slack
+
+    def take(self, read: list[Changes], end: int) -> bool:
+        """Apply what was read, with windows that end at `end`. True when the rows are new."""
+        if self._sums is None:
+            self._sums = Sums(self._marketing, end)
+        elif end > self._sums.end:
+            self._sums.move(end)
+        for part, changes in zip(self.parts, read, strict=True):
+            self._merge(part, changes, self._sums)
+        end = self._sums.end
+        if not self._changed and end - end % MINUTE == self.end - self.end % MINUTE:
+            return False
+        if self._ledger is None or self._costs_changed or end // HOUR != self.end // HOUR:
+            recent = [row for row in self._costs.values() if accrual_end(row) > end - RECENT]
+            self._ledger = Ledger(recent, self._sums.own, end)
+        self.rows = rows(self._sums, self._ledger)
+        self.end = end
+        self._changed = self._costs_changed = False
+        return True
+
+    def _merge(self, part: Partition, changes: Changes, sums: Sums) -> None:
+        if changes.full:
+            for suffix, fields in part.cells.items():
+                self._replace(part, sums, suffix, fields, _NO_FIELDS)
+            for cost_id in part.costs:
+                del self._costs[part.number, cost_id]
+                self._costs_changed = self._changed = True
+            part.cells, part.costs, part.names = {}, {}, Names()
+        names = changes.hashes.get("names")
+        if names:
+            part.names = Names({int(number): packed for number, packed in names.items()})
+        for suffix, fields in changes.hashes.items():
+            if suffix == COSTS:
+                self._merge_costs(part, fields)
+            elif (bucket := bucket_of(suffix)) is not None:
+                if sums.wants(bucket):
+                    self._replace(part, sums, suffix, part.cells.get(suffix, _NO_FIELDS), fields)
+                    part.cells[suffix] = fields
+                else:
+                    part.cells.pop(suffix, None)
+        for suffix in [suffix for suffix in part.cells if not part.cells[suffix] or not _wanted(sums, suffix)]:
+            del part.cells[suffix]
+        part.token, part.seq = changes.token, changes.seq
+
+    def _merge_costs(self, part: Partition, fields: dict[bytes, bytes]) -> None:
+        for cost_id in part.costs.keys() - fields.keys():
+            del self._costs[part.number, cost_id]
+            self._costs_changed = self._changed = True
+        for cost_id, packed in fields.items():
+            if part.costs.get(cost_id) != packed:
+                row = unpack_node(packed, part.names)
+                assert isinstance(row, CostRow)
+                self._costs[part.number, cost_id] = row._replace(dims=_cleaned(row.dims))
+                self._costs_changed = self._changed = True
+        part.costs = fields
+
+    def _replace(
+        self, part: Partition, sums: Sums, suffix: str, old: Mapping[bytes, bytes], new: Mapping[bytes, bytes]
+    ) -> None:
+        bucket = bucket_of(suffix)
+        assert bucket is not None
+        for field in old.keys() | new.keys():
+            before, after = old.get(field), new.get(field)
+            if before == after:
+                continue
+            delta: Cell = unpack_cell(after, part.names) if after is not None else {}
+            if before is not None:
+                for measure, amount in unpack_cell(before, part.names).items():
+                    delta[measure] = delta.get(measure, 0) - amount
+            sums.add(bucket, _cleaned(part.names.value(int(field))), delta)
+            self._changed = True
+
+
+def _wanted(sums: Sums, suffix: str) -> bool:
+    bucket = bucket_of(suffix)
+    return bucket is not None and sums.wants(bucket)
+
+
+def _cleaned(dims: Dims) -> Dims:
+    return clean(dims[0]), clean(dims[1]), clean(dims[2])

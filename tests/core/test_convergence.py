@@ -1,0 +1,239 @@
+"""The convergence rule (meaning §8): any order of arrival inside the horizon, with any duplicates, redeliveries and
+restarts, gives what one batch pass over the sorted, deduplicated events gives."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from attribution.intake import Intake
+from attribution.nodes.state import Conversion, Node, Order, Person
+from attribution.outcome import describe
+from attribution.replay import Replay
+from models.settings import DAY, Marketing, Topics, micros
+from models.wire import CostReport, OrderMove, OrderReport, RefundReport, Stage, Touch, decode_block
+from tests.core.driver import NO_CLOCK, Driver
+from tests.core.replayed import lines
+from tests.histories import History, generate
+
+CHUNK = 60
+CHUNKS = 10
+TOPICS = Topics(clicks=2, touchpoints=3, purchases=2, costs=1, journey_events=3)
+DUPLICATES = 0.05
+
+# The least share of runs in which a feature must have happened in the log itself: about half of what is seen.
+LEAST = {
+    "late touch changes credit": 0.25,
+    "refund before its order": 0.08,
+    "order reaches two persons": 0.05,
+    "restated cost": 0.05,
+    "redelivered": 0.50,
+    "duplicate": 0.30,
+}
+# With the lateness of a week, arrival is nearer to event time, and these are rarer.
+LEAST_WITHIN_A_WEEK = LEAST | {"late touch changes credit": 0.15, "refund before its order": 0.04, "forgotten": 0.10}
+
+
+def configured(history: History, **changes: Any) -> Marketing:
+    return msgspec.structs.replace(history.marketing, topics=TOPICS, **changes)
+
+
+def arrival(history: History, marketing: Marketing, rng: Random, disorder: int | None) -> list[tuple[str, bytes]]:
+    """(topic, record) in an order of arrival: shuffled, or each delayed by up to `disorder` microseconds of event time."""
+    records = [(topic, json.dumps(body).encode()) for topic, body in history.events]
+    records += [record for record in records if rng.random() < DUPLICATES]
+    if disorder is None:
+        rng.shuffle(records)
+        return records
+    intake = Intake(marketing)
+    delayed = []
+    for topic, value in records:
+        t = intake.take(topic, value, NO_CLOCK, 0).t
+        delayed.append((t + rng.choice((0, disorder, rng.randint(0, disorder))), rng.random(), topic, value))
+    return [(topic, value) for _, _, topic, value in sorted(delayed)]
+
+
+def run(marketing: Marketing, records: list[tuple[str, bytes]], rng: Random, step: int | None = None) -> Driver:
+    """Drive all records through, sources and partitions advancing unevenly, with failures and redeliveries.
+
+    With `step`, every partition stops and starts again from its bytes after each `step` entries.
+    """
+    driver = Driver(marketing, rng)
+    counts = {"clicks": TOPICS.clicks, "touchpoints": TOPICS.touchpoints, "purchases": TOPICS.purchases, "costs": TOPICS.costs}
+    for topic, value in records:
+        driver.publish(f"{topic}/{rng.randrange(counts[topic])}", value)
+    names = sorted(driver.sources)
+    # Some sources are read seldom, and some partitions lag far behind: what has gone ahead must wait for them.
+    eager = {name: rng.choice((1, 5)) for name in names}
+    quick = [rng.choice((1, 4)) for _ in range(driver.partitions)]
+    while any(source.position < len(source.records) for source in driver.sources.values()):
+        (name,) = rng.choices(names, [eager[name] for name in names])
+        driver.ingest(name, rng.choice((1, 2, 5, 20)), fail=rng.random() < 0.15)
+        if rng.random() < 0.4:
+            driver.mark(rng.sample(names, rng.randint(0, len(names))), rng.sample(range(3), rng.randint(0, 3)))
+        done = [n for n in names if driver.sources[n].position == len(driver.sources[n].records)]
+        if done and rng.random() < 0.2:
+            driver.mark([rng.choice(done)], idle=True)
+        if rng.random() < 0.3:
+            driver.redeliver()
+        (partition,) = rng.choices(range(driver.partitions), quick)
+        if rng.random() < 0.7:
+            driver.stitch(partition, step or rng.choice((1, 2, 3, 10, 1000)), fail=rng.random() < 0.2)
+    if step is not None:
+        for partition in range(driver.partitions):
+            while driver.stitch(partition, step):
+                pass
+    driver.drain()
+    for _ in range(5):
+        driver.redeliver()
+    driver.drain()
+    return driver
+
+
+def batch(marketing: Marketing, records: list[tuple[str, bytes]]) -> Replay:
+    whole = Replay(marketing)
+    for topic, value in records:
+        whole.take(topic, value)
+    whole.finish()
+    assert not whole.refused
+    return whole
+
+
+def converged(driver: Driver, whole: Replay, where: object) -> None:
+    """All that the rule covers is equal; and what was published last is what stands."""
+    nodes = driver.nodes()
+    currency = driver.marketing.reporting_currency
+    standing = {
+        (conversion.id, key): describe(key, conversion, currency)
+        for key, node in nodes.items()
+        if isinstance(node, Person)
+        for conversion in node.conversions
+    }
+    assert lines(standing.values()) == lines(whole.attributions()), where
+    published = {
+        key: msgspec.structs.replace(attribution, version=None)
+        for key, attribution in driver.published.items()
+        if attribution.reason != "moved"
+    }
+    assert published == standing, where
+    assert states(nodes) == states(whole.nodes), where
+    assert driver.rollups().buckets == whole.rollups.buckets, where
+
+
+def states(nodes: dict[str, Node]) -> dict[str, Any]:
+    """Nodes without what may differ: whether something was restated, what a journey has forgotten, and nobody."""
+    found: dict[str, Any] = {}
+    for key, node in nodes.items():
+        if isinstance(node, Person):
+            if node != Person():
+                found[key] = ([_state(conversion) for conversion in node.conversions], node.first, node.trimmed)
+        else:
+            found[key] = node
+    # An order that waits for its report has no conversion anywhere yet, but its refunds are kept all the same.
+    assert all(isinstance(node, Order) or key[0] in "acek" for key, node in nodes.items())
+    return {key: state for key, state in found.items() if state != ([], None, None)}
+
+
+def _state(conversion: Conversion) -> Conversion:
+    filed = conversion.filed if conversion.gone is None else None
+    return conversion._replace(restated=False, filed=filed)
+
+
+def features(driver: Driver) -> set[str]:
+    """What happened in the log, in the order in which partitions read it."""
+    seen = set(driver.dropped) | ({"redelivered"} if driver.redelivered else set())
+    position: dict[tuple[str, str], int] = {}
+    costs: dict[str, set[int]] = defaultdict(set)
+    at = 0
+    for blocks in driver.log:
+        for packed in blocks:
+            for entry in decode_block(packed).entries:
+                at += 1
+                match entry:
+                    case Touch():
+                        position.setdefault((entry.key, entry.event_id), at)
+                    case Stage():
+                        position.setdefault((entry.key, f"s:{entry.event_id}"), at)
+                    case OrderMove():
+                        position.setdefault((entry.key, f"o:{entry.order_id}"), at)
+                        seen |= {"order reaches two persons"} if entry.gone == "moved" else set()
+                    case OrderReport():
+                        position.setdefault((entry.key, "report"), at)
+                    case RefundReport():
+                        position.setdefault((entry.key, "refund"), at)
+                    case CostReport():
+                        costs[entry.key].add(entry.amount)
+                    case _:
+                        pass
+    seen |= {"restated cost"} if any(len(amounts) > 1 for amounts in costs.values()) else set()
+    for (key, what), at in position.items():
+        if what == "refund" and position.get((key, "report"), 0) > at:
+            seen.add("refund before its order")
+    for key, node in driver.nodes().items():
+        if isinstance(node, Person):
+            journey = {event.event_id for event in node.events}
+            arrived = {what for owner, what in position if owner == key and what[:2] not in ("o:", "s:")}
+            seen |= {"forgotten"} if arrived - journey else set()
+            for conversion in node.conversions:
+                filed = conversion.filed
+                if conversion.gone is None and filed is not None:
+                    before = position[key, conversion.id]
+                    if any(position[key, touch.touch_id] > before for touch in filed.touches):
+                        seen.add("late touch changes credit")
+    return seen
+
+
+def chunks() -> list[range]:
+    return [range(i * CHUNK, (i + 1) * CHUNK) for i in range(CHUNKS)]
+
+
+def name(seeds: range) -> str:
+    return f"{seeds.start}-{seeds.stop - 1}"
+
+
+def enough(seen: Counter[str], least: dict[str, float], runs: int) -> None:
+    assert not {what: seen[what] / runs for what, share in least.items() if seen[what] / runs < share}
+
+
+@pytest.mark.parametrize("seeds", chunks(), ids=name)
+def test_any_order_of_arrival(seeds: range) -> None:
+    """A lateness of 400 days covers the whole span: any shuffle is inside the horizon."""
+    seen: Counter[str] = Counter()
+    for seed in seeds:
+        history, rng = generate(seed), Random(seed)
+        marketing = configured(history)
+        records = arrival(history, marketing, rng, None)
+        driver = run(marketing, records, rng)
+        assert not driver.late
+        converged(driver, batch(marketing, records), seed)
+        seen.update(features(driver))
+    enough(seen, LEAST, len(seeds))
+
+
+@pytest.mark.parametrize("seeds", chunks(), ids=name)
+def test_disorder_within_the_lateness(seeds: range) -> None:
+    """Watermarks pass, conversions are sealed and touches forgotten; nothing of it may show."""
+    seen: Counter[str] = Counter()
+    for seed in seeds:
+        history, rng = generate(seed), Random(seed)
+        marketing = configured(history, lateness="7d", claim_history=rng.choice((None, "1d", "1h", "7d")))
+        records = arrival(history, marketing, rng, micros("7d"))
+        driver = run(marketing, records, rng)
+        assert not driver.late, seed
+        converged(driver, batch(marketing, records), seed)
+        seen.update(features(driver))
+    enough(seen, LEAST_WITHIN_A_WEEK, len(seeds))
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7])
+def test_stop_and_resume_after_every_nth_entry(step: int) -> None:
+    for seed in range(20):
+        history, rng = generate(seed), Random(seed + step)
+        marketing = configured(history)
+        records = arrival(history, marketing, rng, None)
+        converged(run(marketing, records, rng, step), batch(marketing, records), (seed, step))
