@@ -74,18 +74,17 @@ def conversion_facts(conversion: Conversion) -> list[Fact]:
     filed = conversion.filed
     if conversion.gone is not None or filed is None:
         return []
+    t, kind = conversion.t, conversion.type
     facts: list[Fact] = []
     for model, weights in filed.weights:
         if not filed.touches:
-            for name, (amount,) in shares(conversion, (1,)):
-                if amount:
-                    facts.append((conversion.t, NOBODY, (name, model, conversion.type, CONVERSION), amount))
+            facts += [(t, NOBODY, (name, model, kind, CONVERSION), sole[0]) for name, sole in shares(conversion, (1,)) if sole[0]]
             continue
         for name, amounts in shares(conversion, weights):
-            spent: Measure = (name, model, conversion.type, CONVERSION)
-            earned: Measure = (name, model, conversion.type, TOUCH)
+            spent: Measure = (name, model, kind, CONVERSION)
+            earned: Measure = (name, model, kind, TOUCH)
             for touch, amount in zip(filed.touches, amounts, strict=True):
                 if amount:
-                    facts.append((conversion.t, touch.dims, spent, amount))
-                    facts.append((touch.t, touch.dims, earned, amount))
+                    facts.append((t, touch[2], spent, amount))
+                    facts.append((touch[1], touch[2], earned, amount))
     return facts

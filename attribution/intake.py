@@ -40,6 +40,7 @@ FUTURE = 5 * MINUTE
 INTERVAL_MAX = 400 * DAY
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME_MAX = 7_258_118_400_000_000  # 2200-01-01
+_WIRE_MAX = (1 << 63) - 1
 _VIEWS = ("impression", "view", "email_open")
 _COUNTERS = ("impressions", "reach", "clicks", "video_views", "engagements", "followers", "platform_conversions")
 
@@ -58,11 +59,27 @@ def microseconds(moment: datetime) -> int:
     return (gap.days * 86_400 + gap.seconds) * 1_000_000 + gap.microseconds
 
 
+def timely(moment: datetime, path: str) -> int:
+    """Microseconds since 1970 UTC. Raises Rejected outside 1970 to 2200: calendars end not far beyond."""
+    t = microseconds(moment)
+    if not 0 <= t < _TIME_MAX:
+        raise Rejected("out_of_range", path, "not between 1970 and 2200")
+    return t
+
+
 def bounded(amount: Decimal, path: str, least: int = 0) -> int:
     """Own micros of an amount. Raises Rejected beyond `least` and AMOUNT_MAX major units."""
     if not amount.is_finite() or not least <= amount <= AMOUNT_MAX:
         raise Rejected("invalid_field", path, f"expected an amount between {least} and {AMOUNT_MAX}")
     return to_micros(amount)
+
+
+def _converted(own: int, rate: tuple[int, int], path: str) -> int:
+    """Reporting micros. Raises Rejected when a high rate takes them beyond the 64 bits of the wire."""
+    amount = convert(own, *rate)
+    if not -_WIRE_MAX <= amount <= _WIRE_MAX:
+        raise Rejected("out_of_range", path, "too large in the reporting currency")
+    return amount
 
 
 class Intake:
@@ -99,8 +116,6 @@ class Intake:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Rejected("malformed_json", "$", str(error) or "nested too deeply") from None
         taken = self._makers[topic](event, offset, crc32(value), timestamp)
-        if not 0 <= taken.t < _TIME_MAX:
-            raise Rejected("out_of_range", "$.occurred_at", "not between 1970 and 2200")
         if taken.t > timestamp + FUTURE:
             late_by = (taken.t - timestamp) // 1_000_000
             raise Rejected("future", "$.occurred_at", f"{late_by} s after the record's own timestamp")
@@ -125,10 +140,10 @@ class Intake:
         own = bounded(amount, path)
         if currency is None or currency == self._reporting:
             return own
-        return convert(own, *self._rates.lookup(currency, self._calendar.date(t)))
+        return _converted(own, self._rates.lookup(currency, self._calendar.date(t)), path)
 
     def _click(self, event: Click, offset: int, digest: int, _: int) -> Taken:
-        t = microseconds(event.occurred_at)
+        t = timely(event.occurred_at, "$.occurred_at")
         source = self._classify.classify(event, ad=True)
         cost = None if event.cost is None else self._reporting_micros(event.cost, "$.cost", event.currency, t)
         entry = Touch(
@@ -138,7 +153,7 @@ class Intake:
         return Taken(entry, t, event.source or "")
 
     def _touchpoint(self, event: Touchpoint, offset: int, digest: int, _: int) -> Taken:
-        t = microseconds(event.occurred_at)
+        t = timely(event.occurred_at, "$.occurred_at")
         kind = event.type
         if kind == "visit" or kind in _VIEWS or kind == "engagement":
             return Taken(self._touch(event, t, offset, digest), t, event.source or "")
@@ -176,13 +191,15 @@ class Intake:
         )  # fmt: skip
 
     def _purchase(self, event: Order | Refund | Cancel, offset: int, digest: int, _: int) -> Taken:
-        t = microseconds(event.occurred_at)
+        t = timely(event.occurred_at, "$.occurred_at")
         key = f"o:{event.order_id}"
         entry: AnyEntry
         if isinstance(event, Order):
             entry = self._order(event, key, t, offset, digest)
         elif isinstance(event, Refund):
-            entry = RefundReport(key, offset, 0, event.event_id, t, bounded(event.amount, "$.amount"), event.currency, digest)
+            entry = RefundReport(
+                key, offset, 0, event.event_id, t, bounded(event.amount, "$.amount"), event.currency, digest
+            )
         else:
             entry = CancelReport(key, offset, 0, event.event_id, t, digest)
         return Taken(entry, t, event.source or "")
@@ -199,25 +216,25 @@ class Intake:
         else:
             margin = None if self._margin_rate is None else to_micros(Decimal(gross).scaleb(-6) * self._margin_rate)
         rate_num, rate_scale = self._rates.lookup(event.currency, self._calendar.date(t))
-        updated = None if event.updated_at is None else microseconds(event.updated_at)
+        for amount, path in ((gross, "$.revenue"), (margin or 0, "$.margin")):
+            _converted(amount, (rate_num, rate_scale), path)
+        updated = None if event.updated_at is None else timely(event.updated_at, "$.updated_at")
         return OrderReport(
             key, offset, 0, event.event_id, t, updated, self._somebody(event), gross, margin, event.currency,
             rate_num, rate_scale, event.is_new_customer, 0 if event.consent else NO_CONSENT, digest,
         )  # fmt: skip
 
     def _cost(self, event: Cost, offset: int, digest: int, timestamp: int) -> Taken:
-        start, end = microseconds(event.start), microseconds(event.end)
+        start, end = timely(event.start, "$.start"), timely(event.end, "$.end")
         if end <= start:
             raise Rejected("empty_interval", "$.end", "end is not after start")
         if end - start > INTERVAL_MAX:
             raise Rejected("long_interval", "$.end", "over 400 days")
-        if start < 0 or end >= _TIME_MAX:
-            raise Rejected("out_of_range", "$.start", "not between 1970 and 2200")
-        reported = end if event.reported_at is None else microseconds(event.reported_at)
+        reported = end if event.reported_at is None else timely(event.reported_at, "$.reported_at")
         # A row may announce what is still to be spent; that is no event from the future.
         t = reported if event.reported_at is not None else min(start, timestamp)
         if isinstance(event.occurred_at, datetime):
-            t = microseconds(event.occurred_at)
+            t = timely(event.occurred_at, "$.occurred_at")
         amount = self._amount(event, start)
         if amount is None:
             return Taken(None, t, event.source or "")
@@ -229,8 +246,8 @@ class Intake:
         if event.amount is not None:
             return self._reporting_micros(event.amount, "$.amount", event.currency, start)
         if event.hours is not None and event.hourly_rate is not None:
-            if not (event.hours.is_finite() and event.hourly_rate.is_finite()):
-                raise Rejected("invalid_field", "$.hours", "expected a number")
+            bounded(event.hours, "$.hours")
+            bounded(event.hourly_rate, "$.hourly_rate")
             return self._reporting_micros(event.hours * event.hourly_rate, "$.hours", event.currency, start)
         if any(getattr(event, name) is not None for name in _COUNTERS):
             return None
@@ -245,4 +262,3 @@ def _invalid(message: str) -> Rejected:
     if marker in text:
         return Rejected("missing_field", f"{path}.{text.split(marker)[1].rstrip('`')}", text)
     return Rejected("invalid_field", path, text)
-

@@ -88,7 +88,7 @@ class _Board:
         self.types = self._types()
         self.currency = ("currency", self.marketing.reporting_currency)
         self.costs = {window.name: self._spent(window, lambda dims: sums.end) for window in WINDOWS}
-        touched = sums.campaigns.sums[WINDOWS[-1].name]
+        touched = sums.campaigns.sums[WINDOWS[-1].name].keys() | sums.own["c"].keys()
         names = {dims for costs in self.costs.values() for dims in costs} | set(ledger.through)
         self.names = join(names, touched)
         spent: dict[Key, int] = {}

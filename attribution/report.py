@@ -18,7 +18,7 @@ from attribution.nodes.cost import accrual_end
 from attribution.nodes.state import CostRow
 from attribution.outcome import moment
 from attribution.replay import Replay
-from attribution.rollups import Cell, Rollups
+from attribution.rollups import RETENTION, Cell, Rollups
 from attribution.rules import Dims
 from attribution.windows import Key, Sums
 from models.settings import Marketing
@@ -52,14 +52,17 @@ def span(rollups: Rollups, costs: Iterable[CostRow], start: int, end: int) -> Sp
 
 
 def whole(rollups: Rollups, costs: Iterable[CostRow], highest: int) -> Span | None:
-    """The span of all that is kept: from the first day or cost to the last event or accrued cost. None when there is nothing."""
+    """The span of all that is kept: from the first day or cost that is kept to the last event or accrued cost. None when there is nothing."""
     reported = list(costs)
     days = [at for granularity, at in rollups.buckets if granularity == "d"]
     starts = days + [row.start for row in reported]
     if not starts:
         return None
     end = max([highest, *days, *(accrual_end(row) for row in reported)])
-    start = rollups.calendar.day(min(starts))
+    calendar = rollups.calendar
+    # Days older than their retention are gone from the rollups: what was spent in them has nothing to stand against.
+    oldest = calendar.shift(calendar.day(highest - RETENTION["d"]), 1)
+    start = max(calendar.day(min(starts)), oldest)
     return span(rollups, reported, start, end)
 
 

@@ -16,19 +16,13 @@ from attribution.rules import Dims
 from models.settings import DAY, HOUR, MINUTE
 
 Cell = dict[Measure, int]
+Cells = dict[Dims, Cell]
 Bucket = tuple[str, int]
 
 RETENTION = {"m": 3 * HOUR, "h": 15 * DAY, "d": 400 * DAY, "c": 400 * DAY}
 _QUARTER = 15 * MINUTE
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CACHE_LIMIT = 100_000
-
-
-def granularities(measure: Measure) -> str:
-    """Where a measure is kept: touch basis has no minutes, own costs have hours of their own."""
-    if measure is CLICK_COST or measure == CLICK_COST:
-        return "mc"
-    return "hd" if measure[3] == TOUCH else "mhd"
 
 
 class Calendar:
@@ -71,19 +65,35 @@ class Rollups:
 
     def add(self, facts: Iterable[Fact], highest: int) -> None:
         """Add facts; `highest` is the highest event time seen, which bounds what is kept."""
-        buckets = self.buckets
+        places: dict[int, tuple[Cells | None, Cells | None, Cells | None]] = {}
         for t, dims, measure, amount in facts:
-            for granularity in granularities(measure):
-                start = self.start(granularity, t)
-                if start <= highest - RETENTION[granularity]:
-                    continue
-                cells = buckets.get((granularity, start))
+            place = places.get(t)
+            if place is None:
+                place = places[t] = (self._at("m", t, highest), self._at("h", t, highest), self._at("d", t, highest))
+            if measure[3] == TOUCH:
+                targets: tuple[Cells | None, ...] = place[1:]
+            elif measure == CLICK_COST:
+                targets = (place[0], self._at("c", t, highest))
+            else:
+                targets = place
+            for cells in targets:
                 if cells is None:
-                    cells = buckets[granularity, start] = {}
+                    continue
                 cell = cells.get(dims)
                 if cell is None:
-                    cell = cells[dims] = {}
-                cell[measure] = cell.get(measure, 0) + amount
+                    cells[dims] = {measure: amount}
+                else:
+                    cell[measure] = cell.get(measure, 0) + amount
+
+    def _at(self, granularity: str, t: int, highest: int) -> Cells | None:
+        """The bucket that holds `t`, made now if need be; None when it has expired."""
+        start = self.start(granularity, t)
+        if start <= highest - RETENTION[granularity]:
+            return None
+        cells = self.buckets.get((granularity, start))
+        if cells is None:
+            cells = self.buckets[granularity, start] = {}
+        return cells
 
     def start(self, granularity: str, t: int) -> int:
         """Start of the bucket that holds `t`."""

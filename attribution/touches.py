@@ -25,24 +25,26 @@ def merge(events: Sequence[JourneyEvent]) -> Merged:
     """
     touches: list[JourneyEvent] = []
     visits: list[tuple[int, Dims, str]] = []
-    clicks = [event for event in events if event.cls == CLICK and not event.flags]
+    clicks = [event for event in events if event[2] == CLICK and not event[6]]
     last: int | None = None
     source: Dims | None = None
     for event in events:
-        if event.flags:
+        t, event_id, cls, _, dims, _, flags, _, _ = event
+        if flags:
             continue
-        if event.cls != VISIT and event.cls != DIRECT:
+        if cls != VISIT and cls != DIRECT:
             touches.append(event)
             continue
         click = _landed_from(event, clicks) if clicks else None
-        dims = click.dims if click is not None else event.dims
-        sourceless = click is None and event.cls == DIRECT
-        continues = last is not None and event.t - last < SESSION_GAP and (sourceless or dims == source)
-        last = event.t
+        if click is not None:
+            dims = click.dims
+        sourceless = click is None and cls == DIRECT
+        continues = last is not None and t - last < SESSION_GAP and (sourceless or dims == source)
+        last = t
         if continues:
             continue
         source = dims
-        visits.append((event.t, dims, event.event_id))
+        visits.append((t, dims, event_id))
         if click is None:
             touches.append(event)
     return Merged(touches, visits)
@@ -50,14 +52,15 @@ def merge(events: Sequence[JourneyEvent]) -> Merged:
 
 def _landed_from(visit: JourneyEvent, clicks: Sequence[JourneyEvent]) -> JourneyEvent | None:
     """The latest click that this visit is the landing of. Equal times count, whatever the ids' order."""
+    t, click_id, dims = visit.t, visit.click_id, visit.dims
     for click in reversed(clicks):
-        gap = visit.t - click.t
+        gap = t - click[0]
         if gap < 0:
             continue
         if gap > LANDING_BY_ID:
             return None
-        if visit.click_id is not None and visit.click_id == click.click_id:
+        if click_id is not None and click_id == click[5]:
             return click
-        if gap <= LANDING_BY_SOURCE and visit.dims == click.dims:
+        if gap <= LANDING_BY_SOURCE and dims == click[4]:
             return click
     return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import re
@@ -78,6 +79,7 @@ class Runtime:
 
     async def start(self) -> None:
         """Connect, register the configuration, tell every partition of it, then let Faust claim."""
+        _tune_gc()
         self.redis = connect(self.infra.redis_url)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + START_SECONDS
@@ -209,6 +211,16 @@ class Runtime:
             "problems": self.problems(),
             "business": self.exporter.status() if self.exporter else {},
         }
+
+
+def _tune_gc() -> None:
+    """Look for cycles rarely: the caches hold hundreds of thousands of long-lived tuples, and the hot path makes no cycles.
+
+    With Python's defaults a third of the fold's time went into collections that found nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def bootstrap(url: str) -> list[str]:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 
-from attribution.nodes.state import Node
+from attribution.nodes.state import Node, Person
 from attribution.rollups import RETENTION, Bucket, Cell, Rollups
 from attribution.rules import Dims
-from streams.codec import Names, pack_cell, pack_node, unpack_cell, unpack_node
+from streams.codec import Memo, Names, pack_cell, pack_node, pack_person, unpack_cell, unpack_node
 from streams.tables import Tables, Writes
 
+NO_MEMO = Memo()
 COSTS = "k"
 """Cost rows live in one hash, so that a reader of the rollups finds them all."""
 
@@ -24,6 +25,7 @@ class Nodes:
         self._names = names
         self._limit = limit
         self._cached: dict[str, Node] = {}
+        self._memos: dict[str, Memo] = {}
 
     async def gather(self, keys: set[str]) -> None:
         """Load what is not cached, in at most two round trips, and make room first."""
@@ -31,6 +33,7 @@ class Nodes:
         if excess > 0:
             for key in [key for key in self._cached if key not in keys][:excess]:
                 del self._cached[key]
+                self._memos.pop(key, None)
         missing = sorted(key for key in keys if key not in self._cached)
         plain = [key for key in missing if not key.startswith("k:")]
         costs = [key for key in missing if key.startswith("k:")]
@@ -54,6 +57,7 @@ class Nodes:
     def delete(self, key: str, node: Node, writes: Writes) -> None:
         """Remove an expired node."""
         self._cached[key] = None
+        self._memos.pop(key, None)
         if key.startswith("k:"):
             writes.hdels.setdefault(COSTS, []).append(key[2:])
             writes.changed.append(COSTS)
@@ -63,7 +67,10 @@ class Nodes:
     def write(self, touched: Mapping[str, Node], writes: Writes, index: Mapping[str, list[str]]) -> None:
         """Add all touched nodes, and the expiry index of new ones, to a commit."""
         for key, node in touched.items():
-            packed = pack_node(node, self._names)
+            if isinstance(node, Person):
+                packed, self._memos[key] = pack_person(node, self._names, self._memos.get(key, NO_MEMO))
+            else:
+                packed = pack_node(node, self._names)
             if key.startswith("k:"):
                 writes.hashes.setdefault(COSTS, {})[key[2:]] = packed
                 writes.changed.append(COSTS)

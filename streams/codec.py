@@ -1,15 +1,17 @@
 """How nodes and rollup cells are packed for Redis.
 
-Names (dims, measures, models, kinds) are interned per partition: stored once, referred to by small numbers. Journeys are packed by
-column: times as differences, UUIDs as 16 bytes, columns that hold nothing left out. A format number leads each node.
+Names (dims, measures, models, kinds) are interned per partition: stored once, referred to by small numbers. A journey is a row of 30
+bytes per event when all ids are UUIDs, so that adding one event packs one row; other journeys are packed by column. A format
+number leads each node.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Hashable, Iterator, Sequence
+from operator import is_
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +24,12 @@ _UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 _PERSON, _ORDER, _COST = 0, 1, 2
+# An event whose id is a UUID: time, digest, number of (class, kind, dims), id.
+_ROW = struct.Struct("<qIH16s")
+_WHAT_MAX = 0xFFFF
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+_NO_EXTRA: list[Any] = [None, 0, None]
+Extra = tuple[str | None, int, int | None]
 
 
 class Names:
@@ -61,7 +69,8 @@ def _tuples(value: Any) -> Any:
 def pack_ids(ids: Sequence[str]) -> bytes | list[str]:
     """Ids as one string of 16 bytes each when all are canonical UUIDs, else as they are."""
     joined = "".join(ids)
-    if len(joined) == 36 * len(ids) and _UUIDS.fullmatch(joined):
+    # Each by itself: ids of other lengths might make up UUIDs when joined.
+    if all(len(text) == 36 for text in ids) and _UUIDS.fullmatch(joined):
         return bytes.fromhex(joined.replace("-", ""))
     return list(ids)
 
@@ -89,10 +98,20 @@ def _unpack_times(steps: Sequence[int]) -> list[int]:
     return times
 
 
+class Memo(NamedTuple):
+    """What packing a person again can reuse: rows of the events it had, and its packed conversions."""
+
+    events: tuple[JourneyEvent, ...] = ()
+    rows: tuple[bytes, ...] = ()
+    extras: dict[int, Extra] = {}
+    conversions: tuple[Conversion, ...] = ()
+    packed: list[list[Any]] = []
+
+
 def pack_node(node: Node, names: Names) -> bytes:
     """A node as bytes."""
     if isinstance(node, Person):
-        return _pack_person(node, names)
+        return pack_person(node, names, Memo())[0]
     if isinstance(node, Order):
         return _pack([FORMAT, _ORDER, node.reports, node.refunds, node.owner])
     assert isinstance(node, CostRow)
@@ -113,29 +132,71 @@ def unpack_node(packed: bytes, names: Names) -> Node:
     return CostRow(start, end, reported_at, kind, tuple(dims), amount, digest)
 
 
-def _pack_person(person: Person, names: Names) -> bytes:
-    events = person.events
-    number = names.id
-    columns: list[Any] = []
-    if events:
-        ts, ids, classes, kinds, dims, clicks, flags, costs, digests = zip(*events, strict=True)
-        columns = [
-            _pack_times(ts),
-            pack_ids(ids),
-            [number(what) for what in zip(classes, kinds, dims, strict=True)],
-            struct.pack(f"<{len(digests)}I", *digests),
-            clicks if any(clicks) else None,
-            flags if any(flags) else None,
-            None if costs.count(None) == len(costs) else costs,
-        ]
-    conversions = [_pack_conversion(conversion, names) for conversion in person.conversions]
-    return _pack([FORMAT, _PERSON, columns, conversions, person.first, person.trimmed])
+def pack_person(person: Person, names: Names, memo: Memo) -> tuple[bytes, Memo]:
+    """A person as bytes. Journeys grow at their end, so all but the newest event is as it was packed before."""
+    if person.conversions is not memo.conversions:
+        memo = memo._replace(
+            conversions=person.conversions,
+            packed=[_pack_conversion(conversion, names) for conversion in person.conversions],
+        )
+    memo = _extend(memo, person.events, names)
+    if len(memo.rows) == len(person.events):
+        events: Any = [b"".join(memo.rows), memo.extras]
+    else:
+        events = _columns(person.events, names)
+    return _pack([FORMAT, _PERSON, events, memo.packed, person.first, person.trimmed]), memo
+
+
+def _extend(memo: Memo, events: tuple[JourneyEvent, ...], names: Names) -> Memo:
+    """Rows for the events that the memo does not begin with; no rows when one of them does not fit a row."""
+    known = len(memo.rows)
+    if known > len(events) or not all(map(is_, events, memo.events)):
+        known = 0
+    if known and known == len(events):
+        return memo._replace(events=events)
+    rows = list(memo.rows[:known])
+    extras = dict(memo.extras) if known else {}
+    for i in range(known, len(events)):
+        t, event_id, cls, kind, dims, click_id, flags, cost, digest = events[i]
+        what = names.id((cls, kind, dims))
+        if what > _WHAT_MAX or not _UUID(event_id):
+            return memo._replace(events=(), rows=(), extras={})
+        rows.append(_ROW.pack(t, digest, what, bytes.fromhex(event_id.replace("-", ""))))
+        if click_id or flags or cost is not None:
+            extras[i] = (click_id, flags, cost)
+    return memo._replace(events=events, rows=tuple(rows), extras=extras)
+
+
+def _columns(events: tuple[JourneyEvent, ...], names: Names) -> list[Any]:
+    """Events whose ids are not all UUIDs, by column."""
+    if not events:
+        return []
+    ts, ids, classes, kinds, dims, clicks, flags, costs, digests = zip(*events, strict=True)
+    return [
+        _pack_times(ts),
+        pack_ids(ids),
+        [names.id(what) for what in zip(classes, kinds, dims, strict=True)],
+        struct.pack(f"<{len(digests)}I", *digests),
+        clicks if any(clicks) else None,
+        flags if any(flags) else None,
+        None if costs.count(None) == len(costs) else costs,
+    ]
+
+
+def _from_rows(blob: bytes, extras: dict[int, list[Any]], names: Names) -> Iterator[JourneyEvent]:
+    for i, (t, digest, what, raw) in enumerate(_ROW.iter_unpack(blob)):
+        click_id, flags, cost = extras.get(i, _NO_EXTRA)
+        d = raw.hex()
+        event_id = f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:]}"
+        yield JourneyEvent(t, event_id, *names.value(what), click_id, flags, cost, digest)
 
 
 def _unpack_person(fields: list[Any], names: Names) -> Person:
     _, _, columns, conversions, first, trimmed = fields
     events: tuple[JourneyEvent, ...] = ()
-    if columns:
+    if len(columns) == 2:
+        events = tuple(_from_rows(columns[0], columns[1], names))
+    elif columns:
         steps, ids, whats, digests, clicks, flags, costs = columns
         n = len(steps)
         events = tuple(

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -36,10 +35,12 @@ STOP_SECONDS = 10.0
 LOAD_SECONDS = 900.0
 """Without any progress for so long, loading the history has failed."""
 _IN_FLIGHT = 20_000
+_MARKS = 20  # records of the log that are only marks, waiting to be read
+_SETTLED = 2.5  # two refreshes of the exporter, and the second for which it renders
 _DEVICE = re.compile(rb'"anonymous_id":"d(\d+)[ab]"')
 _COLUMNS = {
-    "clicks": "touches",
-    "visits": "touches",
+    "clicks": "clicks",
+    "visits": "visits",
     "attributed_conversions": "conversions",
     "attributed_revenue": "revenue",
     "cost": "cost",
@@ -47,7 +48,7 @@ _COLUMNS = {
     "roas_ratio": "roas",
     "roi_on_revenue_ratio": "roi",
 }
-_PIPELINE = ("parcours_events_total", "parcours_lag_records", "parcours_latency_seconds")
+_PIPELINE = ("parcours_events_total", "parcours_applied_total", "parcours_lag_records", "parcours_latency_seconds")
 
 
 @dataclass(slots=True)
@@ -56,7 +57,8 @@ class Line:
 
     channel: str
     network: str
-    touches: float = 0.0
+    clicks: float = 0.0
+    visits: float = 0.0
     conversions: float | None = None
     revenue: float | None = None
     cost: float | None = None
@@ -73,6 +75,7 @@ class Board:
     model: str
     lines: list[Line] = field(default_factory=list)
     events: float = 0.0
+    applied: float = 0.0
     lag: float = 0.0
     latency: dict[float, float] = field(default_factory=dict)
     read_at: float = 0.0
@@ -99,6 +102,8 @@ def read_board(text: str, window: str, model: str) -> Board:
         for name, labels, value, *_ in family.samples:
             if name == "parcours_events_total":
                 board.events += value
+            elif name == "parcours_applied_total":
+                board.applied += value
             elif name == "parcours_lag_records":
                 board.lag += value
             elif name == "parcours_latency_seconds_bucket":
@@ -112,8 +117,10 @@ def read_board(text: str, window: str, model: str) -> Board:
                 continue
             key = labels["channel"], labels["network"]
             line = lines.setdefault(key, Line(*key))
-            setattr(line, column, value + (line.touches if column == "touches" else 0.0))
-    board.lines = sorted(lines.values(), key=lambda line: (-(line.revenue or 0), -(line.cost or 0), line.channel, line.network))
+            setattr(line, column, value)
+    board.lines = sorted(
+        lines.values(), key=lambda line: (-(line.revenue or 0), -(line.cost or 0), line.channel, line.network)
+    )
     return board
 
 
@@ -132,7 +139,9 @@ def logged_in(record: Record) -> Record:
 class Demo:
     """The parts of a demo. `start`, then `load`, then `live` until cancelled; `stop` ends and removes everything."""
 
-    def __init__(self, *, seed: int = 1, persons: int = 2000, days: float = 75, port: int | None = None, rate: float = 8.0) -> None:
+    def __init__(
+        self, *, seed: int = 1, persons: int = 2000, days: float = 75, port: int | None = None, rate: float = 8.0
+    ) -> None:
         """`port`: of the worker's pages; None takes 6066 or, when that is taken, any. `rate`: live records a second."""
         # History ends now, on a whole second, so that what is live follows it.
         start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=days)
@@ -169,6 +178,9 @@ class Demo:
         self.redis.start()
         self.broker.start()
         await create(bootstrap(self.broker.url), self.marketing)
+        self._start_worker(config)
+
+    def _start_worker(self, config: Path) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PARCOURS_")}
         settings = {
             "KAFKA_URL": self.broker.url, "REDIS_URL": self.redis.url, "CONFIG": config, "WEB_HOST": HOST,
@@ -193,7 +205,7 @@ class Demo:
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             self._check()
-            if await asyncio.to_thread(self._get, "/readyz") is not None:
+            if await asyncio.to_thread(page, f"{self.address}/readyz") is not None:
                 return
             await asyncio.sleep(0.2)
         raise self._failure(f"was not ready after {START_SECONDS:g} s")
@@ -212,17 +224,19 @@ class Demo:
             await asyncio.gather(*waiting)
         published(self.published)
         await self.ready()
-        best, since = -1.0, time.monotonic()
+        done, since = (-1.0, -1.0), time.monotonic()
         while True:
             board = await self.board("30d")
+            now = time.monotonic()
             if board is not None:
-                if board.events > best:
-                    best, since = board.events, time.monotonic()
                 applied(int(min(board.events, self.published)), self.published)
-                # Marks arrive all the time: the lag of the log is never long at 0.
-                if board.events >= self.published and board.lag < 100 and board.lines:
+                if (board.events, board.applied) != done:
+                    done, since = (board.events, board.applied), now
+                # Marks arrive all the time, so the lag of the log is seldom 0; what counts is that nothing more is applied,
+                # and that the business metrics have been read since.
+                elif board.events >= self.published and board.lag < _MARKS and board.lines and now - since > _SETTLED:
                     return
-            if time.monotonic() - since > LOAD_SECONDS:
+            if now - since > LOAD_SECONDS:
                 raise self._failure(f"has not gone on for {LOAD_SECONDS:g} s")
             await asyncio.sleep(0.3)
 
@@ -238,7 +252,7 @@ class Demo:
     async def board(self, window: str) -> Board | None:
         """What `/metrics` says now; None while the worker does not answer."""
         self._check()
-        text = await asyncio.to_thread(self._get, "/metrics")
+        text = await asyncio.to_thread(page, f"{self.address}/metrics")
         return None if text is None else await asyncio.to_thread(read_board, text, window, self.model)
 
     def stop(self, *, keep: bool = False) -> None:
@@ -268,13 +282,6 @@ class Demo:
         known = logged_in(record)
         return await producer.send(known.topic, known.value, key=known.key, timestamp_ms=at // 1000)
 
-    def _get(self, page: str) -> str | None:
-        try:
-            with urllib.request.urlopen(self.address + page, timeout=10) as answer:
-                return str(answer.read().decode())
-        except (urllib.error.URLError, OSError):
-            return None
-
     def _check(self) -> None:
         if self._worker is not None and self._worker.poll() is not None:
             raise self._failure(f"ended with status {self._worker.returncode}")
@@ -285,6 +292,15 @@ class Demo:
     def _failure(self, what: str) -> EmbeddedServerError:
         lines = self._log.read_text("utf-8", "replace").splitlines()[-20:] if self._log.exists() else []
         return EmbeddedServerError("\n".join([f"the worker {what}", "--- worker log ---", *(lines or ["(empty)"])]))
+
+
+def page(address: str) -> str | None:
+    """A page of a worker; None when it does not answer, or with an error."""
+    try:
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return None
 
 
 def _port() -> int:

@@ -82,11 +82,12 @@ class Exporter:
         if view.backward(end):
             self._view = None
             view, read, end = await self._read()
-        self._read_at = self._clock()
+        read_at = self._clock()
         if end == NEVER:
             self._body, self._status = b"", {}
         elif await asyncio.to_thread(view.take, read, end):
             self._body, self._status = await asyncio.to_thread(self._rendered, view)
+        self._read_at = read_at
 
     async def _read(self) -> tuple[View, list[Changes], int]:
         if self._view is None:

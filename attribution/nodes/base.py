@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from attribution.facts import Fact
@@ -25,7 +25,6 @@ class Context(NamedTuple):
     sealed: int = NEVER
 
 
-@dataclass(slots=True)
 class Folded:
     """The outcome of one entry at one node.
 
@@ -33,8 +32,18 @@ class Folded:
     a code of the error catalogue, or `duplicate`, `trimmed`, `ignored`.
     """
 
-    node: Node
-    facts: list[Fact] = field(default_factory=list)
-    moves: list[OrderMove] = field(default_factory=list)
-    changed: list[Conversion] = field(default_factory=list)
-    dropped: str | None = None
+    __slots__ = ("changed", "dropped", "facts", "moves", "node")
+
+    def __init__(
+        self,
+        node: Node,
+        facts: Sequence[Fact] = (),
+        moves: Sequence[OrderMove] = (),
+        changed: Sequence[Conversion] = (),
+        dropped: str | None = None,
+    ) -> None:
+        self.node = node
+        self.facts = facts
+        self.moves = moves
+        self.changed = changed
+        self.dropped = dropped

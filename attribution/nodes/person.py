@@ -7,17 +7,20 @@ re-attributes just the conversions it can have changed, and files the difference
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from operator import itemgetter
 
 from attribution.eligible import file_credit
 from attribution.facts import VISITS, Fact, negated
 from attribution.filing import conversion_facts, event_facts
 from attribution.nodes.base import Context, Folded
 from attribution.nodes.state import Conversion, JourneyEvent, Person
+from attribution.rules import LANDING_BY_ID, SESSION_GAP
 from attribution.touches import merge
 from models.wire import CLICK, DIRECT, VISIT, OrderMove, Stage, Touch
 
 _VISIT_LIKE = (CLICK, VISIT, DIRECT)
 EMPTY = Person()
+_time = itemgetter(0)
 
 
 def fold_touch(node: Person | None, entry: Touch, context: Context) -> Folded:
@@ -30,7 +33,7 @@ def fold_touch(node: Person | None, entry: Touch, context: Context) -> Folded:
         entry.t, entry.event_id, entry.cls, entry.kind, dims, entry.click_id, entry.flags, entry.cost, entry.digest
     )
     events = person.events
-    known = next((other for other in events if other.event_id == event.event_id), None)
+    known = _twin(events, event.event_id)
     if known is not None and (known.t, known.digest) <= (event.t, event.digest):
         return Folded(person, dropped="duplicate")
     if person.trimmed is not None and event.t <= person.trimmed:
@@ -89,6 +92,13 @@ def fold_order(node: Person | None, entry: OrderMove, context: Context) -> Folde
     return _replace(person, _known(person, conversion.id), conversion, context)
 
 
+def _twin(events: tuple[JourneyEvent, ...], event_id: str) -> JourneyEvent | None:
+    for other in events:
+        if other[1] == event_id:
+            return other
+    return None
+
+
 def _known(person: Person, conversion_id: str) -> Conversion | None:
     return next((other for other in person.conversions if other.id == conversion_id), None)
 
@@ -106,7 +116,7 @@ def _replace(person: Person, known: Conversion | None, conversion: Conversion, c
             insort(others, conversion)
             folded = _refile(person._replace(conversions=tuple(others)), earliest, facts, context)
             if not any(other.id == conversion.id for other in folded.changed):
-                folded.changed.append(conversion)
+                folded.changed = [*folded.changed, conversion]
             return folded
         facts = negated(conversion_facts(known))
         earliest = min(earliest, known.t)
@@ -115,7 +125,7 @@ def _replace(person: Person, known: Conversion | None, conversion: Conversion, c
         insort(others, conversion)
     folded = _refile(person._replace(conversions=tuple(others)), earliest, facts, context)
     if conversion.gone is not None:
-        folded.changed.append(conversion)
+        folded.changed = [*folded.changed, conversion]
     return folded
 
 
@@ -129,7 +139,7 @@ def _refile(person: Person, earliest: int, facts: list[Fact], context: Context) 
     touches = merge(person.events).touches
     changed: list[Conversion] = []
     result = list(conversions)
-    for i in range(bisect_left(conversions, earliest, key=lambda other: other.t), len(conversions)):
+    for i in range(bisect_left(conversions, earliest, key=_time), len(conversions)):
         before = conversions[i]
         if before.gone is not None or (before.filed is not None and before.t < horizon):
             continue
@@ -150,9 +160,25 @@ def _visit_facts(before: tuple[JourneyEvent, ...], after: tuple[JourneyEvent, ..
     """What changes in the count of visits; nothing before `earliest` can."""
     facts: list[Fact] = []
     if before and before[-1].t >= earliest:
-        facts = [(t, dims, VISITS, -1) for t, dims, _ in merge(before).visits if t >= earliest]
-    facts += [(t, dims, VISITS, 1) for t, dims, _ in merge(after).visits if t >= earliest]
+        facts = [(t, dims, VISITS, -1) for t, dims, _ in merge(_since(before, earliest)).visits if t >= earliest]
+    facts += [(t, dims, VISITS, 1) for t, dims, _ in merge(_since(after, earliest)).visits if t >= earliest]
     return facts
+
+
+def _since(events: tuple[JourneyEvent, ...], earliest: int) -> tuple[JourneyEvent, ...]:
+    """The end of a journey that decides its visits from `earliest` on.
+
+    It begins a day (the longest reach of a landing) before the first visit event of the chain that may still be growing
+    then: a visit event after a gap of a session's length starts anew, whatever came before it.
+    """
+    i = bisect_left(events, earliest, key=_time)
+    start = earliest
+    for event in reversed(events[:i]):
+        if event.t < start - SESSION_GAP:
+            break
+        if event.cls in (VISIT, DIRECT):
+            start = event.t
+    return events[bisect_left(events, start - LANDING_BY_ID, 0, i, key=_time) :]
 
 
 def _forget(person: Person, context: Context) -> Person:
@@ -161,4 +187,4 @@ def _forget(person: Person, context: Context) -> Person:
     events = person.events
     if not events or events[0].t >= horizon:
         return person
-    return person._replace(events=events[bisect_left(events, horizon, key=lambda event: event.t) :])
+    return person._replace(events=events[bisect_left(events, horizon, key=_time) :])

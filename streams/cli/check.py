@@ -16,20 +16,19 @@ from msgspec import Struct
 
 from attribution.intake import Intake
 from models.errors import CATALOGUE, Rejected
-from models.events import SCHEMAS, TOPICS, Cancel, Click, Cost, Order, Refund
+from models.events import DECODERS, TOPICS, Cancel, Click, Cost, Order, Refund, Touchpoint
 from models.settings import Marketing
 from models.wire import CLASS_NAMES, NO_CONSENT, AnyEntry, CostReport, OrderReport, Stage, Touch
 from streams.cli.common import FAILED, ConfigFile, Json, Usage, console, infrastructure, marketing_of, row, say, table
 from streams.files import InputError, enveloped, lines_of, numbered, topic_of_fields, topic_of_name
 
 NAME = "check"
-_FIELDS: dict[str, frozenset[str]] = {
-    topic: frozenset(
-        name
-        for kind in ((Order, Refund, Cancel) if topic == "purchases" else (SCHEMAS[topic],))
-        for name in (*kind.__struct_fields__, *(("type",) if topic == "purchases" else ()))
-    )
-    for topic in TOPICS
+_KINDS: dict[str, tuple[type[Struct], ...]] = {
+    "clicks": (Click,), "touchpoints": (Touchpoint,), "purchases": (Order, Refund, Cancel), "costs": (Cost,),
+}  # fmt: skip
+_FIELDS = {
+    topic: frozenset(["type", *(name for kind in kinds for name in kind.__struct_fields__)])
+    for topic, kinds in _KINDS.items()
 }
 _UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_id", "utm_content", "utm_term")
 
@@ -40,6 +39,7 @@ class Verdict(Struct, kw_only=True, omit_defaults=True):
     where: str
     topic: str
     accepted: bool
+    warnings: list[str]
     event_id: str | None = None
     code: str | None = None
     path: str | None = None
@@ -50,7 +50,6 @@ class Verdict(Struct, kw_only=True, omit_defaults=True):
     network: str | None = None
     campaign: str | None = None
     person: str | None = None
-    warnings: list[str] = []
 
 
 def command(
@@ -63,8 +62,9 @@ def command(
 ) -> None:
     """Say of each event: accepted, with its channel, network, campaign and person; or what is wrong, where, and the fix.
 
-    A line is {"topic": ..., "value": ...} or a bare event, whose topic is --topic, or told by the file's name, or by
-    its fields. Exit code 1 when any event is refused.
+    A line is {"topic": ..., "value": ...} or a bare event, of the topic that --topic, the file's name or its fields tell.
+
+    Exit code 1 when any event is refused.
 
     \b
     Examples:
@@ -136,10 +136,12 @@ class Checker:
             topic = "clicks"  # not JSON: refused alike in every topic
         event_id = raw.get("event_id", raw.get("cost_id")) if raw else None
         verdict = Verdict(
-            where=where, topic=topic, accepted=True, event_id=event_id if isinstance(event_id, str) else None
+            where=where,
+            topic=topic,
+            accepted=True,
+            warnings=_unknown(topic, raw) if raw else [],
+            event_id=event_id if isinstance(event_id, str) else None,
         )
-        if raw:
-            verdict.warnings = _unknown(topic, raw)
         try:
             taken = self._intake.take(topic, value, time.time_ns() // 1000, 0)
         except Rejected as error:
@@ -147,11 +149,11 @@ class Checker:
             verdict.code, verdict.path, verdict.message = error.code, error.path, error.message
             verdict.fix = CATALOGUE[error.code].fix
             return verdict
-        event = msgspec.json.decode(value, type=SCHEMAS[topic])
+        event: Any = DECODERS[topic].decode(value)
         _describe(verdict, taken.entry)
         if verdict.person is None and not isinstance(event, Cost | Refund | Cancel):
             verdict.person = self._intake.person(event)
-        verdict.warnings = verdict.warnings + self._warnings(event, taken.entry)
+        verdict.warnings += self._warnings(event, taken.entry)
         return verdict
 
     def _warnings(self, event: Any, entry: AnyEntry | None) -> list[str]:

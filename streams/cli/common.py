@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,13 +89,13 @@ def row(*cells: object) -> list[Text]:
 
 
 @contextmanager
-def progress(what: str, total: float | None = None) -> Iterator[Progress]:
-    """A progress bar on stderr with one task, number 0; nothing where there is no terminal."""
+def progress(what: str, total: float | None = None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr, to be told how many are done; nothing where there is no terminal."""
     screen = console(error=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen, disable=not screen.is_terminal, transient=True) as bar:
-        bar.add_task(what, total=total)
-        yield bar
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def infrastructure(**given: Any) -> Infrastructure:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,7 +42,7 @@ def command(
 ) -> None:
     """Run all of Parcours here: a broker, Redis, a worker, and a simulated shop, with nothing to install or clean up.
 
-    It publishes 75 days of history, goes live, and shows touches, conversions, cost, CPA, ROAS and ROI as they change, until Ctrl-C.
+    It publishes 75 days of history, goes live, and shows clicks, visits, conversions, cost, CPA, ROAS and ROI as they change, until Ctrl-C.
 
     \b
     Examples:
@@ -100,7 +101,9 @@ async def _run(demo: Demo, seconds: float | None, window: str, plain: bool) -> N
     say()
     publisher = asyncio.create_task(demo.live())
     try:
-        async with contextlib.aclosing(_boards(demo, seconds, window, publisher, _PLAIN_SECONDS if plain else 1.0)) as boards:
+        async with contextlib.aclosing(
+            _boards(demo, seconds, window, publisher, _PLAIN_SECONDS if plain else 1.0)
+        ) as boards:
             await _show(boards, plain, demo.marketing.reporting_currency)
     finally:
         publisher.cancel()
@@ -122,7 +125,7 @@ async def _load(demo: Demo, plain: bool) -> None:
 
 async def _boards(
     demo: Demo, seconds: float | None, window: str, publisher: asyncio.Task[None], pause: float
-) -> AsyncIterator[tuple[Board, Board, Board]]:
+) -> AsyncGenerator[tuple[Board, Board, Board], None]:
     """(now, before, at first) until the time is up; the last one as late as can be."""
     end = None if seconds is None else time.monotonic() + seconds
     first = before = None
@@ -141,7 +144,7 @@ async def _boards(
         await asyncio.sleep(left)
 
 
-async def _show(boards: AsyncIterator[tuple[Board, Board, Board]], plain: bool, currency: str) -> None:
+async def _show(boards: AsyncGenerator[tuple[Board, Board, Board], None], plain: bool, currency: str) -> None:
     if plain:
         async for board, before, first in boards:
             console().print(_table(board, before, first, currency))
@@ -153,18 +156,18 @@ async def _show(boards: AsyncIterator[tuple[Board, Board, Board]], plain: bool, 
 
 
 def _table(board: Board, before: Board, first: Board, currency: str) -> Table:
-    shown = table("channel", "network", "touches", "conversions", "revenue", "cost", "CPA", "ROAS", "ROI")
+    shown = table("channel", "network", "clicks", "visits", "conversions", "revenue", "cost", "CPA", "ROAS", "ROI")
     shown.title = f"{board.window}, {board.model}, purchases, {currency}"
     for column in shown.columns[2:]:
         column.justify = "right"
     for line in board.lines:
         roi = "-" if line.roi is None else f"{line.roi * 100:,.1f} %"
         numbers = [_number(value) for value in (line.conversions, line.revenue, line.cost, line.cpa, line.roas)]
-        shown.add_row(*row(line.channel, line.network, f"{line.touches:,.0f}", *numbers, roi))
+        shown.add_row(*row(line.channel, line.network, f"{line.clicks:,.0f}", f"{line.visits:,.0f}", *numbers, roi))
     span = board.read_at - before.read_at
     rate = f"{(board.events - before.events) / span:.1f} events/s" if span > 0 else "going live"
     p99 = board.p99(first)
-    latency = "" if p99 is None else f" · latency p99 ≤ {p99:g} s"
+    latency = "" if p99 is None else " · latency p99 over an hour" if p99 == math.inf else f" · latency p99 ≤ {p99:g} s"
     shown.caption = f"{rate} · lag {board.lag:,.0f} records{latency}"
     shown.caption_justify = "left"
     return shown

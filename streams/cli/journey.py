@@ -81,7 +81,9 @@ def _print(found: Journey) -> None:
         console().print(shown)
     for conversion in found.conversions:
         say()
-        say(f"{when(conversion.t)}  {conversion.type} {conversion.name}: {conversion.net} {found.currency} net, {conversion.status}")
+        say(
+            f"{when(conversion.t)}  {conversion.type} {conversion.name}: {conversion.net} {found.currency} net, {conversion.status}"
+        )
         if conversion.credits:
             shown = table("model", "credit")
             for model, credits in conversion.credits.items():

@@ -31,8 +31,7 @@ def command(
 ) -> None:
     """Publish files of events to their Kafka topics, in the order in which they occurred.
 
-    Ends when Kafka has acknowledged every event. What is wrong in an event is for the worker to say: it goes to the
-    dead letters. See what would with: parcours check.
+    Ends when Kafka has acknowledged every event. Wrong events are for the worker: it sends them to the dead letters.
 
     \b
     Examples:
@@ -46,7 +45,7 @@ def command(
     sent: Counter[str] = Counter()
     began = time.monotonic()
     with progress("publishing", len(records)) as bar:
-        asyncio.run(send(servers, records, rate, sent, lambda done: bar.update(0, completed=done)))
+        asyncio.run(send(servers, records, rate, sent, bar))
     seconds = time.monotonic() - began
     for topic, n in sorted(sent.items()):
         say(f"{topic}: {n}")

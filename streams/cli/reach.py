@@ -30,7 +30,9 @@ def kafka_reachable(url: str) -> list[str]:
     try:
         asyncio.run(_ask_kafka(servers))
     except (OSError, TimeoutError) as error:
-        raise Failure(f"Kafka does not answer at {', '.join(servers)}{_why(error)}: start it, or give --kafka-url") from None
+        raise Failure(
+            f"Kafka does not answer at {', '.join(servers)}{_why(error)}: start it, or give --kafka-url"
+        ) from None
     return servers
 
 

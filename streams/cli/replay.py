@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -11,12 +12,11 @@ import msgspec
 import orjson
 import typer
 
-from attribution.money import MICRO, to_micros
 from attribution.replay import Replay
 from models.errors import CATALOGUE
-from models.results import UNATTRIBUTED, Attribution
+from models.results import Attribution
 from streams.cli.common import ConfigFile, Failure, console, infrastructure, marketing_of, progress, row, say, table
-from streams.files import by_time, read
+from streams.files import InputRecord, by_time, read
 
 NAME = "replay"
 _LEFT_OUT = ("config", "version")
@@ -29,8 +29,7 @@ def command(
 ) -> None:
     """Attribute files of events in one batch pass: no Kafka, no Redis, the same credits as the stream's.
 
-    Writes attributions.jsonl (a line per conversion), report.json (the KPIs) and refused.jsonl (what was not accepted, and
-    why).
+    Writes attributions.jsonl (a line per conversion), report.json (the KPIs) and refused.jsonl (what was refused, and why).
 
     \b
     Examples:
@@ -49,7 +48,7 @@ def command(
         if not replay.accepted:
             raise Failure(f"{source}: none of {len(records)} events was accepted; {out / 'refused.jsonl'} says why")
         with progress("attributing", replay.accepted) as bar:
-            replay.finish(lambda done: bar.update(0, completed=done))
+            replay.finish(bar)
         attributions = list(replay.attributions())
         with (out / "attributions.jsonl").open("wb") as file:
             for attribution in attributions:
@@ -58,10 +57,10 @@ def command(
         (out / "report.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2) + b"\n")
     except OSError as error:
         raise Failure(f"{error.filename}: {error.strerror}") from None
-    _tell(replay, attributions, out)
+    _tell(replay, summary, attributions, out)
 
 
-def _take(replay: Replay, records: list[Any], refused: IO[bytes], bar: Any) -> None:
+def _take(replay: Replay, records: list[InputRecord], refused: IO[bytes], bar: Callable[[int], None]) -> None:
     for done, record in enumerate(records):
         before = len(replay.refused)
         replay.take(record.topic, record.value)
@@ -70,7 +69,7 @@ def _take(replay: Replay, records: list[Any], refused: IO[bytes], bar: Any) -> N
             line = {"where": record.where, "code": reason.code, "path": reason.path, "message": reason.message}
             refused.write(orjson.dumps(line) + b"\n")
         if done % 1000 == 0:
-            bar.update(0, completed=done)
+            bar(done)
 
 
 def encode(attribution: Attribution) -> bytes:
@@ -81,34 +80,21 @@ def encode(attribution: Attribution) -> bytes:
     return orjson.dumps(fields)
 
 
-def _tell(replay: Replay, attributions: list[Attribution], out: Path) -> None:
+def _tell(replay: Replay, summary: dict[str, Any], attributions: list[Attribution], out: Path) -> None:
     model = replay.marketing.headline_models[0]
     currency = replay.marketing.reporting_currency
-    sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-    statuses: Counter[str] = Counter()
-    for attribution in attributions:
-        statuses[attribution.status] += 1
-        if attribution.conversion != "purchase" or attribution.status == "withdrawn":
-            continue
-        credits = attribution.credits.get(model, [])
-        for credit in credits:
-            cell = sums[credit.channel, credit.network]
-            cell[0] += _micros(credit.conversions)
-            cell[1] += _micros(credit.revenue)
-        if not credits:
-            cell = sums[UNATTRIBUTED, "(none)"]
-            cell[0] += MICRO
-            cell[1] += _micros(attribution.revenue_net)
-    for _, cost in replay.costs():
-        sums[cost.dims[0], cost.dims[1]][2] += cost.amount
-    shown = table(
-        "channel", "network", "orders", f"revenue {currency}", f"cost {currency}", "ROAS", title=f"Credit by {model}",
-    )  # fmt: skip
+    names = ("channel", "network", "orders", f"revenue {currency}", f"cost {currency}", "CPA", "ROAS", "ROI")
+    shown = table(*names, title=f"Credit by {model}")
     for column in shown.columns[2:]:
         column.justify = "right"
-    for (channel, network), (orders, revenue, cost) in sorted(sums.items(), key=lambda item: -item[1][1]):
-        roas = f"{revenue / cost:.2f}" if cost else "-"
-        shown.add_row(*row(channel, network, f"{orders / MICRO:,.2f}", money(revenue), money(cost), roas))
+    found = summary["models"][model]
+    # What neither brought nor cost anything is in report.json.
+    lines = [line for line in found["channels"] if line["cost"] is not None or Decimal(line["conversions"])]
+    lines.sort(key=lambda line: (-Decimal(line["revenue"]), line["channel"], line["network"]))
+    for line in [*lines, {"channel": "attributed in all", "network": "", **found["total"]}]:
+        numbers = [decimal(line[name]) for name in ("conversions", "revenue", "cost", "cpa", "roas")]
+        roi = "-" if line["roi_on_revenue"] is None else f"{Decimal(line['roi_on_revenue']) * 100:,.1f} %"
+        shown.add_row(*row(line["channel"], line["network"], *numbers, roi))
     console().print(shown)
     if replay.refused:
         refusals = table("refused", "events", "fix", right="events")
@@ -116,16 +102,15 @@ def _tell(replay: Replay, attributions: list[Attribution], out: Path) -> None:
             refusals.add_row(*row(code, n, CATALOGUE[code].fix))
         say()
         console().print(refusals)
+    statuses = Counter(attribution.status for attribution in attributions)
+    told = ", ".join(f"{n} {status}" for status, n in sorted(statuses.items()))
     say()
-    say(f"{replay.accepted} events accepted, {len(replay.refused)} refused; {len(attributions)} conversions: "
-        + ", ".join(f"{n} {status}" for status, n in sorted(statuses.items())))  # fmt: skip
+    say(
+        f"{replay.accepted} events accepted, {len(replay.refused)} refused; {len(attributions)} conversions: {told or 'none'}"
+    )
     say(f"Written to {out}: attributions.jsonl, report.json, refused.jsonl")
 
 
-def _micros(text: str) -> int:
-    return to_micros(Decimal(text))
-
-
-def money(micros: int) -> str:
-    """An amount as people read it: two decimals, thousands apart."""
-    return f"{Decimal(micros).scaleb(-6):,.2f}"
+def decimal(text: str | None) -> str:
+    """A decimal as people read it: two places, thousands apart; "-" when undefined."""
+    return "-" if text is None else f"{Decimal(text):,.2f}"

@@ -34,8 +34,13 @@ class Commands(TyperGroup):
         except (ConfigError, Usage, InputError) as error:
             note(f"Error: {error}")
             raise typer.Exit(USAGE) from None
-        except (Failure, EmbeddedServerError) as error:
+        except Failure as error:
             note(f"Error: {error}")
+            raise typer.Exit(FAILED) from None
+        except EmbeddedServerError as error:
+            # The tail of the server's log comes with it.
+            for line in f"Error: {error}".splitlines():
+                note(line)
             raise typer.Exit(FAILED) from None
         except BrokenPipeError:
             # Whoever read us has gone (`parcours ... | head`); nothing is wrong, and nothing more can be said.

@@ -16,7 +16,9 @@ NAME = "simulate"
 def command(
     out: Annotated[Path, typer.Option("--out", help="The folder to write to; made when it is missing.")],
     days: Annotated[float, typer.Option("--days", min=0.01, max=1000, help="How many days to simulate.")] = 75,
-    seed: Annotated[int, typer.Option("--seed", help="Another seed is another world; the same one the same bytes.")] = 1,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Another seed is another world; the same one the same bytes.")
+    ] = 1,
     persons: Annotated[int, typer.Option("--persons", min=1, max=1_000_000, help="How many persons.")] = 2000,
     start: Annotated[str, typer.Option("--start", help="The first day, as 2026-01-01.")] = "2026-01-01",
 ) -> None:
@@ -38,7 +40,9 @@ def command(
         raise Usage(f"--start: {start!r} is not a date such as 2026-01-01") from None
     if out.exists() and not out.is_dir():
         raise Usage(f"--out: {out} is a file; give a folder")
-    simulation = Simulation(seed, start=first if first.tzinfo else first.replace(tzinfo=UTC), days=days, persons=persons)
+    simulation = Simulation(
+        seed, start=first if first.tzinfo else first.replace(tzinfo=UTC), days=days, persons=persons
+    )
     truth = simulation.write(out)
     (out / "parcours.toml").write_text(PARCOURS_TOML, "utf-8")
     for file in sorted(out.glob("*.jsonl")):

@@ -11,7 +11,9 @@ from models.settings import load_marketing
 from streams.cli.common import FAILED, ConfigFile, KafkaUrl, console, infrastructure, note, row, table
 from streams.cli.reach import kafka_reachable
 
-app = typer.Typer(no_args_is_help=True, help="The Kafka topics that Parcours reads and writes.", rich_markup_mode="rich")
+app = typer.Typer(
+    no_args_is_help=True, help="The Kafka topics that Parcours reads and writes.", rich_markup_mode="rich"
+)
 _WORDS = {"missing": "to be created", "created": "created", "exists": "exists", "differs": "DIFFERS"}
 
 
@@ -52,7 +54,11 @@ def create(
         settings = "" if state in ("exists", "differs") or text else settings
         shown.add_row(*row(topic.name, topic.partitions if count is None else count, _WORDS[state], settings, text))
     console().print(shown)
-    wrong = [f"{item.topic.name} has {item.found} partitions, not {item.topic.partitions}" for item in found if item.state == "differs"]
+    wrong = [
+        f"{item.topic.name} has {item.found} partitions, not {item.topic.partitions}"
+        for item in found
+        if item.state == "differs"
+    ]
     absent = [item.topic.name for item in found if item.state == "missing" and not dry_run]
     if wrong:
         note(f"Error: {'; '.join(wrong)}. Correct [topics] in the configuration, or start with new topics.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -10,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
+from attribution.watermarks import topic_partitions
 from models.errors import ConfigError
-from models.settings import load_marketing
+from models.settings import Marketing, load_marketing
 from streams.cli.common import FAILED, INTERRUPTED, ConfigFile, Failure, KafkaUrl, RedisUrl, infrastructure
 from streams.cli.reach import bare, kafka_reachable, redis_reachable
 
@@ -49,8 +51,10 @@ def command(
         raise ConfigError(f"PARCOURS_LOG_LEVEL: {infra.log_level!r} is none of DEBUG, INFO, WARNING, ERROR")
     marketing = load_marketing(infra.config)
     check_port(infra.web_host, infra.web_port, "--web-port")
-    kafka_reachable(infra.kafka_url)
+    servers = kafka_reachable(infra.kafka_url)
     redis_reachable(infra.redis_url)
+    _topics_there(servers, marketing)
+    asyncio.run(_register(infra.redis_url, infra.generation, marketing))
 
     from streams.app import create_app
 
@@ -93,7 +97,37 @@ def _worker(app: Any, level: str) -> Any:
             self._flag_as_shutdown_by_signal()
             self._schedule_shutdown(signal.SIGINT)
 
-    return Worker(app, loglevel=level.upper(), redirect_stdouts=False, quiet=True)
+    worker = Worker(app, loglevel=level.upper(), redirect_stdouts=False, quiet=True)
+    # It would write cursor movements into log files.
+    worker.spinner = None
+    return worker
+
+
+def _topics_there(servers: list[str], marketing: Marketing) -> None:
+    """Raises Failure when topics are missing, ConfigError when one has another number of partitions."""
+    from streams.topics import create
+
+    found = asyncio.run(create(servers, marketing, dry_run=True))
+    missing = [item.topic.name for item in found if item.state == "missing" and item.topic.name != "alerts"]
+    if missing:
+        raise Failure(f"Kafka has no topic {', '.join(missing)}: create them with parcours topics create")
+    for item in found:
+        if item.state == "differs" and item.topic.name in topic_partitions(marketing):
+            raise ConfigError(
+                f"topics.{item.topic.name}: configured with {item.topic.partitions} partitions, but Kafka has {item.found}; "
+                "correct the configuration, or rebuild for another count"
+            )
+
+
+async def _register(url: str, generation: int, marketing: Marketing) -> None:
+    """Give the configuration its number, as the worker would: what is wrong with it is said here without a stack trace."""
+    from streams.tables import connect, register_config
+
+    redis = connect(url)
+    try:
+        await register_config(redis, generation, marketing.text())
+    finally:
+        await redis.aclose()
 
 
 def check_port(host: str, port: int, option: str) -> None:

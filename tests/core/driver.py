@@ -99,19 +99,19 @@ class Driver:
     def mark(self, sources: Iterable[str] = (), partitions: Iterable[int] = (), *, idle: bool = False) -> None:
         """Tell every partition of the log how far these have come."""
         marks = [Mark(s.name, s.position, s.max_time, idle) for s in map(self.sources.__getitem__, sources)]
-        for p in partitions:
-            marks.append(Mark(source_id(JOURNEY, p), self.stored[p].offset, self.progress(p).watermark, False))
+        marks += [
+            Mark(source_id(JOURNEY, p), self.stored[p].offset, self.progress(p).watermark, False) for p in partitions
+        ]
         for target in range(self.partitions):
             self.log[target].append(encode(Block(FORMAT, "marks", [], marks)))
 
     def _send(self, source: str, entries: list[AnyEntry], fail: bool) -> None:
         for target, own in route(entries, self.partitions).items():
-            while own:
-                if fail and self.rng.random() < 0.4:
-                    break
-                size = self.rng.choice((1, 1, 2, 5, 50))
-                self.log[target].append(encode(Block(FORMAT, source, own[:size])))
-                own = own[size:]
+            start = 0
+            while start < len(own) and not (fail and self.rng.random() < 0.4):
+                stop = start + self.rng.choice((1, 1, 2, 5, 50))
+                self.log[target].append(encode(Block(FORMAT, source, own[start:stop])))
+                start = stop
 
     def redeliver(self) -> None:
         """A block that is in the log comes once more, however much has come since."""
@@ -158,7 +158,7 @@ class Driver:
             self.ingest(name, len(source.records))
         self.mark(self.sources, idle=True)
         for _ in range(3):
-            while any([self.stitch(p, 1 << 30) for p in range(self.partitions)]):
+            while sum(self.stitch(p, 1 << 30) for p in range(self.partitions)):
                 pass
             self.mark(partitions=range(self.partitions))
         for p in range(self.partitions):
@@ -249,7 +249,12 @@ class _Work:
             for dims, delta in cells.items():
                 fields[names.id(dims)] = pack_cell(self._sum(fields, dims, delta), names)
         return Stored(
-            offset, entry, _pack(self._progress), self._stored.nodes | self._nodes, kept, self._stored.names | names.fresh
+            offset,
+            entry,
+            _pack(self._progress),
+            self._stored.nodes | self._nodes,
+            kept,
+            self._stored.names | names.fresh,
         )
 
     def _sum(self, fields: dict[int, bytes], dims: Dims, delta: Cell) -> Cell:

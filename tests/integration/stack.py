@@ -228,7 +228,7 @@ class Stack:
                         return
                     still = folded
                     continue
-            time.sleep(0.1)
+            time.sleep(0.02)
         lagging = {key: (self.positions()[key], count) for key, count in self.sent.items()}
         raise Timeout(f"not settled after {seconds} s: {lagging}\n{self.workers[-1].tail() if self.workers else ''}")
 

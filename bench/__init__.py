@@ -1,0 +1,1 @@
+"""Benchmarks: recorded results are in bench/RESULTS.md."""

@@ -1,0 +1,5 @@
+"""`python -m bench` runs the throughput benchmark."""
+
+from bench.throughput import main
+
+main()

@@ -1,0 +1,207 @@
+"""The demo: a whole system in real processes, from start to nothing left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from streams.demo import Board, Demo, Line, logged_in, page, paid, read_board
+from streams.simulator import Record
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+DEADLINE = 90.0
+TEXT = """\
+# HELP parcours_channel_cpa Cost per acquisition.
+# TYPE parcours_channel_cpa gauge
+parcours_channel_cpa{channel="Paid Social",network="x",model="m",basis="conversion",conversion="purchase",window="7d",currency="EUR"} 12.5
+parcours_channel_cpa{channel="Paid Social",network="x",model="other",basis="conversion",conversion="purchase",window="7d",currency="EUR"} 1
+parcours_channel_cpa{channel="Paid Social",network="x",model="m",basis="touch",conversion="purchase",window="7d",currency="EUR"} 2
+parcours_channel_cpa{channel="Paid Social",network="x",model="m",basis="conversion",conversion="lead",window="7d",currency="EUR"} 3
+parcours_channel_cpa{channel="Paid Social",network="x",model="m",basis="conversion",conversion="purchase",window="30d",currency="EUR"} 4
+parcours_channel_clicks{channel="Paid Social",network="x",window="7d"} 40
+parcours_channel_visits{channel="Paid Social",network="x",window="7d"} 30
+parcours_channel_visits{channel="Direct",network="(none)",window="7d"} 9
+parcours_events_total{topic="clicks",source="ads",outcome="accepted"} 70
+parcours_events_total{topic="clicks",source="(none)",outcome="malformed_json"} 3
+parcours_lag_records{topic="clicks",partition="0"} 5
+parcours_latency_seconds_bucket{le="0.1"} 98
+parcours_latency_seconds_bucket{le="0.5"} 99
+parcours_latency_seconds_bucket{le="+Inf"} 100
+"""
+
+
+def test_the_board_reads_one_model_basis_conversion_and_window() -> None:
+    board = read_board(TEXT, "7d", "m")
+    assert board.lines == [
+        Line("Direct", "(none)", visits=9),
+        Line("Paid Social", "x", clicks=40, visits=30, cpa=12.5),
+    ]
+    assert (board.events, board.lag, board.p99()) == (73, 5, 0.5)
+    assert board.p99(Board("7d", "m", latency={0.1: 0, 0.5: 0, math.inf: 0})) == 0.5
+    assert board.p99(Board("7d", "m", latency={0.1: 90, 0.5: 90, math.inf: 90})) == math.inf
+    assert board.p99(board) is None
+
+
+def test_a_logged_in_event_says_whose_device_it_is() -> None:
+    def value(text: bytes) -> bytes:
+        return logged_in(Record(0, "clicks", b"d42a", text)).value
+
+    assert (
+        value(b'{"anonymous_id":"d42b","source":"web"}')
+        == b'{"anonymous_id":"d42b","source":"web","customer_id":"u42"}'
+    )
+    for same in (
+        b'{"anonymous_id":"d42a","customer_id":"u7"}',
+        b'{"anonymous_id":"d42a","sou',
+        b'{"source":"web"}',
+        b"{}",
+    ):
+        assert value(same) == same
+
+
+def finite(lines: list[Line]) -> list[Line]:
+    return [
+        line
+        for line in paid(lines)
+        if line.cpa is not None and line.roi is not None and math.isfinite(line.cpa) and math.isfinite(line.roi)
+    ]
+
+
+@pytest.mark.integration
+async def test_the_demo_shows_what_metrics_say_and_it_changes() -> None:
+    demo = Demo(days=12, persons=400, seed=1)
+    counted: list[int] = []
+    progress: list[tuple[int, int]] = []
+    try:
+        await demo.start()
+        pids = demo.pids
+        pidfds = [os.pidfd_open(pid) for pid in pids]
+        await demo.load(counted.append, lambda done, total: progress.append((done, total)))
+        assert counted[-1] == demo.published == progress[-1][0] == progress[-1][1] > 1000
+        publisher = asyncio.create_task(demo.live())
+        text = page(f"{demo.address}/metrics")
+        assert text is not None
+        first = read_board(text, "7d", demo.model)
+        assert len(finite(first.lines)) >= 5, first.lines
+        _equal_to_metrics(first, text)
+        async with asyncio.timeout(DEADLINE):
+            while (later := await demo.board("7d")) is None or not _changed(first, later):
+                assert not publisher.done()
+                await asyncio.sleep(0.2)
+        assert later.events > first.events
+        publisher.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await publisher
+    finally:
+        demo.stop()
+    assert not demo.directory.exists()
+    assert page(f"{demo.address}/livez") is None
+    for pidfd in pidfds:
+        assert select.select([pidfd], [], [], DEADLINE)[0]
+        os.close(pidfd)
+
+
+def _changed(first: Board, later: Board) -> bool:
+    """Whether a row's CPA or ROI is another one."""
+    before = {(line.channel, line.network): (line.cpa, line.roi) for line in finite(first.lines)}
+    return any(
+        before.get((line.channel, line.network)) not in (None, (line.cpa, line.roi)) for line in finite(later.lines)
+    )
+
+
+def _equal_to_metrics(board: Board, text: str) -> None:
+    """The board against the exposition, looked up sample by sample with the parser alone."""
+    samples = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    attributed = {"model": board.model, "basis": "conversion", "conversion": "purchase"}
+    for line in finite(board.lines):
+        own = {"channel": line.channel, "network": line.network, "window": "7d"}
+        money = own | {"currency": "EUR"}
+        cpa = samples["parcours_channel_cpa", frozenset((money | attributed).items())]
+        roi = samples["parcours_channel_roi_on_revenue_ratio", frozenset((own | attributed).items())]
+        cost = samples["parcours_channel_cost", frozenset(money.items())]
+        assert (line.cpa, line.roi, line.cost) == (cpa, roi, cost)
+
+
+def _command(tmp_path: Path, *args: str) -> subprocess.Popen[str]:
+    """The demo in a process of its own, whose temporary files go to `tmp_path`."""
+    command = [sys.executable, "-m", "streams.cli", "demo", "--days", "3", "--persons", "100", "--plain", *args]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | {"TMPDIR": str(tmp_path)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def _children(pid: int) -> list[int]:
+    """The processes whose parent is `pid` (Linux)."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(status.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(status.parent.name))
+    return found
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not hasattr(os, "pidfd_open") or not Path("/proc/self/stat").exists(), reason="needs Linux")
+@pytest.mark.parametrize(
+    ("said", "which"), [("Starting", signal.SIGINT), ("CPA", signal.SIGINT), ("CPA", signal.SIGTERM), ("CPA", None)]
+)
+def test_the_command_ends_cleanly_and_leaves_nothing(tmp_path: Path, said: str, which: signal.Signals | None) -> None:
+    demo = _command(tmp_path, *([] if which else ["--for", "2"]))
+    try:
+        assert demo.stdout is not None
+        seen = []
+        for line in demo.stdout:
+            seen.append(line)
+            if said in line:
+                break
+        children = [os.pidfd_open(pid) for pid in _children(demo.pid)]
+        if which:
+            demo.send_signal(which)
+        rest = demo.stdout.read()
+        assert demo.wait(DEADLINE) == 0, "".join([*seen, rest])
+    finally:
+        demo.kill()
+        demo.communicate()
+    assert "Traceback" not in rest
+    assert rest.endswith("Stopped; nothing is left behind.\n")
+    if said == "CPA":
+        assert len(children) == 3
+    for child in children:
+        assert select.select([child], [], [], DEADLINE)[0]
+        os.close(child)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.integration
+def test_kept_files_are_the_configuration_and_the_log(tmp_path: Path) -> None:
+    demo = _command(tmp_path, "--for", "0", "--keep")
+    out, _ = demo.communicate(timeout=DEADLINE)
+    assert demo.returncode == 0, out
+    (kept,) = tmp_path.iterdir()
+    assert out.endswith(f"Stopped; kept {kept}\n")
+    assert {"parcours.toml", "worker.log"} <= {path.name for path in kept.iterdir()}
+    shutil.rmtree(kept)
+
+
+def test_a_demo_never_started_leaves_nothing() -> None:
+    demo = Demo(days=1, persons=1)
+    demo.stop()
+    demo.stop()
+    assert not demo.directory.exists()
