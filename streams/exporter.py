@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 STALE = 3
 """Refreshes after which, without a good read, no business series are served."""
 
+BUSY = 15
+"""A refresh takes at most about one part in this many of the time."""
+
 OWN_FAMILIES = {
     "parcours_as_of_timestamp_seconds": ("gauge", "The end of the windows exported now."),
     "parcours_series": ("gauge", f"Business series exported now; the budget is {BUDGET}."),
@@ -56,18 +59,24 @@ class Exporter:
         self._status: dict[str, Any] = {}
         self._read_at: float | None = None
         self._epoch: int | None = None
+        self._pause = infra.refresh_interval
 
     async def run(self) -> None:
-        """Refresh for ever; Redis away leaves what was there, until it is stale."""
+        """Refresh for ever; Redis away leaves what was there, until it is stale.
+
+        While a backlog is worked off, each refresh finds much changed: the pause grows with it, so that the stream keeps the CPU.
+        """
         while True:
+            began = self._clock()
             try:
                 await self.refresh()
+                self._pause = max(self._infra.refresh_interval, BUSY * (self._clock() - began))
             except (RedisError, OSError) as error:
                 log.warning("Business metrics not refreshed: %r", error)
             except Exception:
                 log.exception("Business metrics not refreshed; reading all again")
                 self._view = None
-            await asyncio.sleep(self._infra.refresh_interval)
+            await asyncio.sleep(self._pause)
 
     async def refresh(self) -> None:
         """Read what changed and render it when it makes a difference. Raises what Redis raises."""
@@ -113,7 +122,7 @@ class Exporter:
     def _fresh(self) -> bool:
         """Whether this worker leads and has read Redis in the last three refreshes."""
         age = None if self._read_at is None else self._clock() - self._read_at
-        return age is not None and age <= STALE * self._infra.refresh_interval and self._leads()
+        return age is not None and age <= STALE * self._pause and self._leads()
 
     def body(self) -> bytes:
         """The business part of `/metrics`: empty when this worker does not lead or has lost touch with Redis."""

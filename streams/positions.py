@@ -20,7 +20,7 @@ from streams.ingest import SourcePartition
 from streams.metrics import Metrics
 from streams.outbox import Outbox
 from streams.stitch import JourneyPartition
-from streams.tables import Claimed, Committed, Refused, Tables, ingest_tag, journey_tag, retrying
+from streams.tables import Claimed, Committed, Refused, Tables, ingest_tag, is_away, journey_tag, note_config, retrying
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -107,9 +107,15 @@ class Claims:
         tag = journey_tag(g, tp.partition) if journey else ingest_tag(g, tp.topic, tp.partition)
         tables = PatientTables(self._redis, tag, self._health)
         self._tables[tp] = tables
-        claimed = await Tables.claim(
-            tables, self._owner, generation, config=self.number, formats=(FORMAT,), force=force
-        )
+        try:
+            claimed = await tables.claim(
+                self._owner, generation, config=self.number, formats=(FORMAT,), force=force
+            )
+        except Exception as error:
+            if is_away(error):
+                self._health.redis_away(error)
+            raise  # the transport tries again
+        self._health.redis_back()
         if isinstance(claimed, Refused):
             self._refused(tp, claimed)
             return None
@@ -126,11 +132,7 @@ class Claims:
         if refused.reason == "generation":
             log.info("%s-%s is held by %s at a later group generation", tp.topic, tp.partition, refused.owner)
             return
-        self._health.outdated = (
-            f"{tp.topic}-{tp.partition} has {refused.reason} {refused.stored}, newer than this worker's: "
-            "start this worker with the current configuration and version"
-        )
-        log.error(self._health.outdated)
+        self._outdate(f"{tp.topic}-{tp.partition} has {refused.reason} {refused.stored}, newer than this worker's")
 
     def _source(self, tp: TP, tables: PatientTables, claimed: Claimed) -> SourcePartition:
         return SourcePartition(
@@ -144,9 +146,31 @@ class Claims:
         buckets = [bucket for suffix in live if (bucket := bucket_of(suffix)) is not None]
         return JourneyPartition(
             tp.partition, self._infra.generation, tables, claimed.token, claimed.position, claimed.seq, progress, marketing,
-            Names({int(number): packed for number, packed in names.items()}), buckets, self._outbox, self._metrics,
+            Names({int(number): packed for number, packed in names.items()}), buckets, self._outbox, self._metrics, self._configured,
             commit_entries=self._infra.commit_entries, node_cache=self._infra.node_cache, cell_cache=self._infra.cell_cache,
         )  # fmt: skip
+
+    async def _configured(self, number: int, text: str) -> None:
+        """The log says which configuration applies from here on: keep it, and see whether ours is behind.
+
+        After a loss of Redis the numbers are given anew while the log still has the old ones; the same text is the same
+        configuration, whatever its number.
+        """
+        known = await retrying(
+            lambda: note_config(self._redis, self._infra.generation, number, text),
+            stopped=lambda: False, on_away=self._health.redis_away, on_back=self._health.redis_back,
+        )  # fmt: skip
+        if not known:
+            log.error("configuration %s in the log is not the one of that number in Redis", number)
+        if number > self.number:
+            if text == self._marketing.text():
+                self.number = number
+            else:
+                self._outdate(f"the log is under configuration {number}, this worker has {self.number}")
+
+    def _outdate(self, message: str) -> None:
+        self._health.outdated = f"{message}: start this worker with the current configuration"
+        log.error(self._health.outdated)
 
     def released(self, tp: TP) -> None:
         """The partition is no longer ours: what is cached of it is stale, what waits for Redis ends."""
@@ -154,6 +178,7 @@ class Claims:
         tables = self._tables.pop(tp, None)
         if tables is not None:
             tables.close()
+            self._metrics.released(tp.topic, tp.partition)
 
     def gap(self, tp: TP, wanted: int, earliest: int | None) -> None:
         """The log does not hold what comes next: loud, until an operator resets the source."""

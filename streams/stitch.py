@@ -7,7 +7,7 @@ chunk is: gather nodes → fold → send moves and results → commit by compare
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -61,7 +61,8 @@ class JourneyPartition:
 
     def __init__(
         self, partition: int, generation: int, tables: Tables, token: str, position: Position, seq: int, progress: Progress,
-        marketing: Marketing, names: Names, known: Iterable[Bucket], outbox: Outbox, metrics: Metrics, *,
+        marketing: Marketing, names: Names, known: Iterable[Bucket], outbox: Outbox, metrics: Metrics,
+        on_config: Callable[[int, str], Awaitable[None]], *,
         commit_entries: int, node_cache: int, cell_cache: int,
     ) -> None:  # fmt: skip
         self.partition = partition
@@ -69,7 +70,7 @@ class JourneyPartition:
         self.position = position
         self.progress = progress
         self.seq = seq
-        self.announced = NEVER
+        self._on_config = on_config
         self._generation = generation
         self._tables = tables
         self._token = token
@@ -140,6 +141,7 @@ class JourneyPartition:
             writes.changed.append("names")
         if chunk.config is not None:
             writes.sets["config"] = chunk.config.encode()
+            await self._on_config(progress.config, chunk.config)
         after = Position(end) if end is not None else self._after(pieces[-1])
         started = time.perf_counter()
         committed = await self._tables.commit(

@@ -14,7 +14,7 @@ import typer
 from attribution.watermarks import topic_partitions
 from models.errors import ConfigError
 from models.settings import Marketing, load_marketing
-from streams.cli.common import FAILED, INTERRUPTED, ConfigFile, Failure, KafkaUrl, RedisUrl, infrastructure
+from streams.cli.common import INTERRUPTED, ConfigFile, Failure, KafkaUrl, RedisUrl, infrastructure
 from streams.cli.reach import bare, kafka_reachable, redis_reachable
 
 NAME = "worker"
@@ -83,15 +83,16 @@ def _worker(app: Any, level: str) -> Any:
 
         def _schedule_shutdown(self, which: signal.Signals) -> None:
             self.interrupted = self.interrupted or which is signal.SIGINT
-            # A stop that waits for a dead broker must not last: nothing is lost by ending hard.
+            # A stop that waits for a broker (one that is dead, or in the middle of a rebalance) must not last. Nothing is lost
+            # by ending hard: what is not committed is done again.
             timer = threading.Timer(STOP_SECONDS, self._end)
             timer.daemon = True
             timer.start()
             super()._schedule_shutdown(which)
 
         def _end(self) -> None:
-            log.error("Not stopped after %.0f seconds: ending", STOP_SECONDS)
-            os._exit(INTERRUPTED if self.interrupted else FAILED)
+            log.warning("Not stopped after %.0f seconds: ending as it is", STOP_SECONDS)
+            os._exit(INTERRUPTED if self.interrupted else 0)
 
         def _on_sigint(self) -> None:
             self._flag_as_shutdown_by_signal()
