@@ -78,7 +78,11 @@ def conversion_facts(conversion: Conversion) -> list[Fact]:
     facts: list[Fact] = []
     for model, weights in filed.weights:
         if not filed.touches:
-            facts += [(t, NOBODY, (name, model, kind, CONVERSION), sole[0]) for name, sole in shares(conversion, (1,)) if sole[0]]
+            facts += [
+                (t, NOBODY, (name, model, kind, CONVERSION), sole[0])
+                for name, sole in shares(conversion, (1,))
+                if sole[0]
+            ]
             continue
         for name, amounts in shares(conversion, weights):
             spent: Measure = (name, model, kind, CONVERSION)

@@ -5,10 +5,10 @@ Pure: the same bytes under the same configuration give the same entry, or the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -96,7 +96,7 @@ class Intake:
             name: to_micros(Decimal(str(stage.value))) if stage.value is not None else 0
             for name, stage in marketing.conversions.items()
         }
-        self._makers = {
+        self._makers: dict[str, Callable[[Any, int, int, int], Taken]] = {
             "clicks": self._click,
             "touchpoints": self._touchpoint,
             "purchases": self._purchase,

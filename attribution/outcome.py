@@ -24,6 +24,7 @@ def describe(
     """The attribution of one conversion as it stands at its person."""
     filed = conversion.filed
     status: Status
+    reason: str | None
     if conversion.gone is not None:
         status, reason = "withdrawn", conversion.gone
     elif filed is None or filed.reason is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from attribution.fold import fold
 from attribution.intake import Intake
@@ -21,7 +21,8 @@ from models.wire import AnyEntry
 _NO_CLOCK = 1 << 62
 
 
-class Refusal(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Refusal:
     """A record that was refused: where it stood in its input, and why."""
 
     topic: str

@@ -9,6 +9,8 @@ from attribution.nodes.state import JourneyEvent
 from attribution.rules import LANDING_BY_ID, LANDING_BY_SOURCE, SESSION_GAP, Dims
 from models.wire import CLICK, DIRECT, VISIT
 
+_VISITS = (VISIT, DIRECT)
+
 
 class Merged(NamedTuple):
     """`touches` in journey order; `visits` as (time, dims, event_id) of each event that starts a visit."""
@@ -32,7 +34,7 @@ def merge(events: Sequence[JourneyEvent]) -> Merged:
         t, event_id, cls, _, dims, _, flags, _, _ = event
         if flags:
             continue
-        if cls != VISIT and cls != DIRECT:
+        if cls not in _VISITS:
             touches.append(event)
             continue
         click = _landed_from(event, clicks) if clicks else None

@@ -44,7 +44,13 @@ async def count(stream: Any) -> None:
         counts[event.utm_campaign or event.campaign or "(none)"] += 1
         state["n"] += 1
         if state["n"] >= EVENTS:
-            print("RESULT", time.perf_counter() - state["begun"], time.process_time() - state["cpu"], file=sys.__stdout__, flush=True)
+            print(
+                "RESULT",
+                time.perf_counter() - state["begun"],
+                time.process_time() - state["cpu"],
+                file=sys.__stdout__,
+                flush=True,
+            )
             os._exit(0)
 
 

@@ -62,7 +62,9 @@ async def load(stack: Stack, items: list[Item]) -> None:
 
 def parcours(stack: Stack, items: int) -> dict[str, float]:
     """Start a worker on the backlog and wait until the log is folded to its end."""
-    worker = stack.worker("bench", PARCOURS_MAX_POLL_RECORDS="4000", PARCOURS_MARK_INTERVAL="1", PARCOURS_REFRESH_INTERVAL="2")
+    worker = stack.worker(
+        "bench", PARCOURS_MAX_POLL_RECORDS="4000", PARCOURS_MARK_INTERVAL="1", PARCOURS_REFRESH_INTERVAL="2"
+    )
     stop = threading.Event()
     threading.Thread(target=_scrape, args=(worker.url, stop), daemon=True).start()
     while sum(stack.sources().values()) == 0:
@@ -104,9 +106,7 @@ def _end(stack: Stack, samples: list[Sample]) -> tuple[float, float]:
     for record in stack.read(JOURNEY, stack.marketing.topics.journey_events):
         if decode_block(record.value).entries:
             last[record.partition] = max(last.get(record.partition, -1), record.offset)
-    return next(
-        (at, cpu) for at, cpu, now in samples if all(now[JOURNEY, p][0] > offset for p, offset in last.items())
-    )
+    return next((at, cpu) for at, cpu, now in samples if all(now[JOURNEY, p][0] > offset for p, offset in last.items()))
 
 
 def _scrape(url: str, stop: threading.Event) -> None:
@@ -142,7 +142,9 @@ def main() -> None:
     parser.add_argument("--no-stock", action="store_true", help="leave stock Faust out")
     arguments = parser.parse_args()
     items = workload(arguments.persons)
-    print(f"{len(items)} events of {arguments.persons} persons; {platform.python_implementation()} {platform.python_version()}; ")
+    print(
+        f"{len(items)} events of {arguments.persons} persons; {platform.python_implementation()} {platform.python_version()}; "
+    )
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f} at the start")
     rows = []
     for round_ in range(arguments.rounds):

@@ -30,7 +30,7 @@ def workload(persons: int, seed: int = 1) -> list[Item]:
     """(topic, key, value) in order of event time; duplicates follow some seconds after their originals."""
     draw = random.Random(seed)
     drawn: list[tuple[float, str, str, dict[str, object]]] = []
-    for person in range(persons):
+    for _ in range(persons):
         key = str(UUID(int=draw.getrandbits(128), version=4))
         begin = draw.random() * DAYS * 86_400
         t = begin
@@ -59,7 +59,12 @@ def _touch(draw: random.Random, key: str) -> tuple[str, str, dict[str, object]]:
     kind = draw.random()
     if kind < 0.5:
         campaign = f"{network}-{draw.randrange(16)}"
-        event |= {"utm_source": network, "utm_medium": "cpc", "utm_campaign": campaign, "ad_id": f"ad-{draw.randrange(500)}"}
+        event |= {
+            "utm_source": network,
+            "utm_medium": "cpc",
+            "utm_campaign": campaign,
+            "ad_id": f"ad-{draw.randrange(500)}",
+        }
         return "clicks", key, event
     if kind < 0.75:
         event |= {"type": "visit", "referrer": f"https://www.{network}.com/"} if kind < 0.6 else {"type": "visit"}

@@ -108,7 +108,7 @@ class Runtime:
         )
         self.exporter = Exporter(redis, self.infra, self.marketing, self.metrics, self._leads)
         marks = Marks(
-            self.claims, outbox, lambda tp: self.app.consumer.at_end(tp),
+            self.claims, outbox, self._at_end,
             interval=self.infra.mark_interval, idle_after=self.infra.idle_after,
         )  # fmt: skip
         self._tasks = [asyncio.create_task(run()) for run in (marks.run, self.exporter.run, self._gauge, self._verify)]
@@ -157,6 +157,9 @@ class Runtime:
         self.metrics.rewind() if outcome is Outcome.REWIND else self.metrics.fenced()
         await self.app.consumer.reclaim(batch.tp)
 
+    def _at_end(self, tp: TP) -> bool:
+        return bool(self.app.consumer.at_end(tp))
+
     async def _gauge(self) -> None:
         """Lag, once a second."""
         while True:
@@ -176,7 +179,11 @@ class Runtime:
                 with contextlib.suppress(RedisError, OSError):
                     if tp in self.app.consumer.busy or await part.stands():
                         continue
-                    if self.claims.parts.get(tp) is part and tp not in self.app.consumer.busy and not await part.stands():
+                    if (
+                        self.claims.parts.get(tp) is part
+                        and tp not in self.app.consumer.busy
+                        and not await part.stands()
+                    ):
                         log.warning("%s-%s: Redis went back or was claimed; claiming again", tp.topic, tp.partition)
                         self.metrics.rewind()
                         await self.app.consumer.reclaim(tp)

@@ -16,7 +16,18 @@ from typing import Any, NamedTuple
 import msgspec
 
 from attribution.facts import Measure
-from attribution.nodes.state import Conversion, CostRow, Filed, JourneyEvent, Node, Order, Person, Refunded, Report, TouchRef
+from attribution.nodes.state import (
+    Conversion,
+    CostRow,
+    Filed,
+    JourneyEvent,
+    Node,
+    Order,
+    Person,
+    Refunded,
+    Report,
+    TouchRef,
+)
 from attribution.rollups import Cell
 
 FORMAT = 1
@@ -188,7 +199,7 @@ def _from_rows(blob: bytes, extras: dict[int, list[Any]], names: Names) -> Itera
         click_id, flags, cost = extras.get(i, _NO_EXTRA)
         d = raw.hex()
         event_id = f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:]}"
-        yield JourneyEvent(t, event_id, *names.value(what), click_id, flags, cost, digest)
+        yield JourneyEvent._make((t, event_id, *names.value(what), click_id, flags, cost, digest))
 
 
 def _unpack_person(fields: list[Any], names: Names) -> Person:
@@ -200,7 +211,7 @@ def _unpack_person(fields: list[Any], names: Names) -> Person:
         steps, ids, whats, digests, clicks, flags, costs = columns
         n = len(steps)
         events = tuple(
-            JourneyEvent(t, event_id, *names.value(what), click, flag, cost, digest)
+            JourneyEvent._make((t, event_id, *names.value(what), click, flag, cost, digest))
             for t, event_id, what, click, flag, cost, digest in zip(
                 _unpack_times(steps),
                 unpack_ids(ids),
@@ -241,7 +252,7 @@ def _unpack_conversion(packed: list[Any], names: Names) -> Conversion:
             tuple(TouchRef(touch_id, t, names.value(number)) for touch_id, t, number in refs),
             tuple((names.value(model), tuple(values)) for model, values in weights),
         )
-    return Conversion(*packed[:-1], filed)
+    return Conversion._make((*packed[:-1], filed))
 
 
 def pack_cell(cell: Cell, names: Names) -> bytes:

@@ -108,9 +108,7 @@ class Claims:
         tables = PatientTables(self._redis, tag, self._health)
         self._tables[tp] = tables
         try:
-            claimed = await tables.claim(
-                self._owner, generation, config=self.number, formats=(FORMAT,), force=force
-            )
+            claimed = await tables.claim(self._owner, generation, config=self.number, formats=(FORMAT,), force=force)
         except Exception as error:
             if is_away(error):
                 self._health.redis_away(error)

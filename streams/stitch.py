@@ -124,7 +124,9 @@ class JourneyPartition:
         return Outcome.APPLIED
 
     async def _chunk(self, pieces: list[Piece], end: int | None = None) -> Outcome:
-        await self._nodes.gather({entry.key for piece in pieces for entry in piece.block.entries[piece.start : piece.stop]})
+        await self._nodes.gather(
+            {entry.key for piece in pieces for entry in piece.block.entries[piece.start : piece.stop]}
+        )
         chunk = Chunk(self._calendar)
         progress = msgspec.structs.replace(
             self.progress, applied=dict(self.progress.applied), marks=dict(self.progress.marks)
@@ -201,7 +203,9 @@ class JourneyPartition:
             self._metrics.dropped(folded.dropped)
             if folded.dropped == "late":
                 behind = (context.watermark - (event_time(entry) or 0)) // 1_000_000
-                self._letter(entry, source, Rejected("late", "$.occurred_at", f"{behind} s behind the watermark"), chunk)
+                self._letter(
+                    entry, source, Rejected("late", "$.occurred_at", f"{behind} s behind the watermark"), chunk
+                )
             return
         if node is None:
             chunk.created.add(entry.key)
@@ -272,5 +276,3 @@ class JourneyPartition:
             progress.swept += 1
         else:
             writes.srem.setdefault(suffix, []).extend(keys)
-
-

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TypeVar
 
+from msgspec import structs
+
 from attribution.facts import ORDERS, REFUNDS, REVENUE_GROSS, REVENUE_NET, TOTAL, Fact, negated
 from attribution.money import convert, scale
 from attribution.nodes.base import Context, Folded
@@ -46,10 +48,11 @@ def _with(known: tuple[T, ...], new: T) -> tuple[T, ...] | None:
     twin = next((other for other in known if other.event_id == new.event_id), None)
     if twin is not None and (twin.t, twin.digest) <= (new.t, new.digest):
         return None
-    others = [other for other in known if other is not twin]
+    others: list[T] = [other for other in known if other is not twin]
     if len(others) >= PER_ORDER_MAX:
         return None
-    return tuple(sorted([*others, new], key=lambda other: (other.t, other.event_id)))
+    others.append(new)
+    return tuple(sorted(others, key=lambda other: (other.t, other.event_id)))
 
 
 def _restate(before: Order, after: Order, entry: OrderReport | RefundReport | CancelReport) -> Folded:
@@ -59,15 +62,11 @@ def _restate(before: Order, after: Order, entry: OrderReport | RefundReport | Ca
     was, now = _snapshot(before, entry), _snapshot(after, entry)
     if now is not None:
         if before.owner is not None and before.owner != owner:
-            moves.append(OrderMove(**{**_fields(was or now), "key": before.owner, "gone": "moved"}))
+            moves.append(structs.replace(was or now, key=before.owner, gone="moved"))
         if was != now or before.owner != owner:
             moves.append(now)
     facts = negated(_facts(before)) + _facts(after)
     return Folded(after._replace(owner=owner), facts, moves)
-
-
-def _fields(move: OrderMove) -> dict[str, object]:
-    return {name: getattr(move, name) for name in move.__struct_fields__}
 
 
 def _by_identity(report: Report) -> tuple[bool, int, str]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-
 from integration.stack import Item, Stack, replayed
+
 from models.settings import load_marketing
 from streams.simulator import PARCOURS_TOML, Record, Simulation
 
-TOML = PARCOURS_TOML.replace('clock = "wall"', "") + '\n'
+TOML = PARCOURS_TOML.replace('clock = "wall"', "") + "\n"
 
 
 class World(NamedTuple):

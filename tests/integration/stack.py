@@ -269,9 +269,7 @@ class Stack:
             held = newest.get(record.key)
             if held is None or tuple(value["version"]) > tuple(held["version"]):
                 newest[record.key] = value
-        return {
-            value["conversion_id"]: plain(value) for value in newest.values() if value["reason"] != "moved"
-        }
+        return {value["conversion_id"]: plain(value) for value in newest.values() if value["reason"] != "moved"}
 
     def dead_letters(self, topic: str) -> list[Any]:
         return self.read(f"dlq.{topic}", 1)

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-
-from attribution.watermarks import JOURNEY
 from integration.conftest import TOML, World
 from integration.stack import Stack, Timeout
 from integration.test_pipeline import differences
+
+from attribution.watermarks import JOURNEY
 from models.wire import decode_block
 from streams.tables import journey_tag
 

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from integration.conftest import TOML, World
+from integration.stack import Stack, Timeout, Worker
 from prometheus_client.parser import text_string_to_metric_families
 
 from attribution.replay import Replay
 from attribution.report import report
-from integration.conftest import TOML, World
-from integration.stack import Stack, Timeout, Worker
 from models.settings import load_marketing
 
 pytestmark = pytest.mark.integration
@@ -110,7 +110,7 @@ def test_probes_and_status(stack: Callable[..., Stack], small: World) -> None:
     )
     one.redis_server.kill()
     deadline = time.monotonic() + 30
-    code = 200
+    code, said = 200, b""
     while code == 200:
         if time.monotonic() > deadline:
             raise Timeout("readiness does not tell that Redis is away")
@@ -119,9 +119,9 @@ def test_probes_and_status(stack: Callable[..., Stack], small: World) -> None:
             with urllib.request.urlopen(f"{worker.url}/readyz", timeout=10) as response:
                 code = response.status
         except urllib.error.HTTPError as error:
-            code = error.code
-            assert b"Redis is away" in error.read()
+            code, said = error.code, error.read()
     assert code == 503
+    assert b"Redis is away" in said
     one.redis_server.start()
     one.sent.clear()
     while code != 200:

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-
 from integration.conftest import World
 from integration.stack import Stack, replayed
+
 from models.settings import DAY
 
 pytestmark = pytest.mark.integration
