@@ -12,7 +12,6 @@ from attribution.rules import Dims
 from streams.codec import Memo, Names, pack_cell, pack_node, pack_person, unpack_cell, unpack_node
 from streams.tables import Tables, Writes
 
-NO_MEMO = Memo()
 COSTS = "k"
 """Cost rows live in one hash, so that a reader of the rollups finds them all."""
 
@@ -68,7 +67,10 @@ class Nodes:
         """Add all touched nodes, and the expiry index of new ones, to a commit."""
         for key, node in touched.items():
             if isinstance(node, Person):
-                packed, self._memos[key] = pack_person(node, self._names, self._memos.get(key, NO_MEMO))
+                memo = self._memos.get(key)
+                if memo is None:
+                    memo = self._memos[key] = Memo()
+                packed = pack_person(node, self._names, memo)
             else:
                 packed = pack_node(node, self._names)
             if key.startswith("k:"):

@@ -109,20 +109,23 @@ def _unpack_times(steps: Sequence[int]) -> list[int]:
     return times
 
 
-class Memo(NamedTuple):
+class Memo:
     """What packing a person again can reuse: rows of the events it had, and its packed conversions."""
 
-    events: tuple[JourneyEvent, ...] = ()
-    rows: tuple[bytes, ...] = ()
-    extras: dict[int, Extra] = {}
-    conversions: tuple[Conversion, ...] = ()
-    packed: list[list[Any]] = []
+    __slots__ = ("conversions", "events", "extras", "packed", "rows")
+
+    def __init__(self) -> None:
+        self.events: tuple[JourneyEvent, ...] = ()
+        self.rows: list[bytes] = []
+        self.extras: dict[int, Extra] = {}
+        self.conversions: tuple[Conversion, ...] = ()
+        self.packed: list[list[Any]] = []
 
 
 def pack_node(node: Node, names: Names) -> bytes:
     """A node as bytes."""
     if isinstance(node, Person):
-        return pack_person(node, names, Memo())[0]
+        return pack_person(node, names, Memo())
     if isinstance(node, Order):
         return _pack([FORMAT, _ORDER, node.reports, node.refunds, node.owner])
     assert isinstance(node, CostRow)
@@ -143,39 +146,40 @@ def unpack_node(packed: bytes, names: Names) -> Node:
     return CostRow(start, end, reported_at, kind, tuple(dims), amount, digest)
 
 
-def pack_person(person: Person, names: Names, memo: Memo) -> tuple[bytes, Memo]:
+def pack_person(person: Person, names: Names, memo: Memo) -> bytes:
     """A person as bytes. Journeys grow at their end, so all but the newest event is as it was packed before."""
+    _, _, first, trimmed = person
     if person.conversions is not memo.conversions:
-        memo = memo._replace(
-            conversions=person.conversions,
-            packed=[_pack_conversion(conversion, names) for conversion in person.conversions],
-        )
-    memo = _extend(memo, person.events, names)
-    if len(memo.rows) == len(person.events):
-        events: Any = [b"".join(memo.rows), memo.extras]
+        memo.conversions = person.conversions
+        memo.packed = [_pack_conversion(conversion, names) for conversion in person.conversions]
+    events: Any
+    if _extend(memo, person.events, names):
+        events = [b"".join(memo.rows), memo.extras]
     else:
         events = _columns(person.events, names)
-    return _pack([FORMAT, _PERSON, events, memo.packed, person.first, person.trimmed]), memo
+    return _pack([FORMAT, _PERSON, events, memo.packed, first, trimmed])
 
 
-def _extend(memo: Memo, events: tuple[JourneyEvent, ...], names: Names) -> Memo:
-    """Rows for the events that the memo does not begin with; no rows when one of them does not fit a row."""
-    known = len(memo.rows)
+def _extend(memo: Memo, events: tuple[JourneyEvent, ...], names: Names) -> bool:
+    """Bring the memo's rows up to these events; False, and no rows, when one of them does not fit a row."""
+    rows, known = memo.rows, len(memo.rows)
     if known > len(events) or not all(map(is_, events, memo.events)):
+        rows.clear()
+        memo.extras = {}
         known = 0
-    if known and known == len(events):
-        return memo._replace(events=events)
-    rows = list(memo.rows[:known])
-    extras = dict(memo.extras) if known else {}
     for i in range(known, len(events)):
         t, event_id, cls, kind, dims, click_id, flags, cost, digest = events[i]
         what = names.id((cls, kind, dims))
         if what > _WHAT_MAX or not _UUID(event_id):
-            return memo._replace(events=(), rows=(), extras={})
+            rows.clear()
+            memo.extras = {}
+            memo.events = ()
+            return False
         rows.append(_ROW.pack(t, digest, what, bytes.fromhex(event_id.replace("-", ""))))
         if click_id or flags or cost is not None:
-            extras[i] = (click_id, flags, cost)
-    return memo._replace(events=events, rows=tuple(rows), extras=extras)
+            memo.extras[i] = (click_id, flags, cost)
+    memo.events = events
+    return True
 
 
 def _columns(events: tuple[JourneyEvent, ...], names: Names) -> list[Any]:

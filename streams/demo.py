@@ -32,11 +32,11 @@ from streams.topics import create
 
 START_SECONDS = 90.0
 STOP_SECONDS = 10.0
-LOAD_SECONDS = 900.0
+LOAD_SECONDS = 300.0
 """Without any progress for so long, loading the history has failed."""
 _IN_FLIGHT = 20_000
 _MARKS = 20  # records of the log that are only marks, waiting to be read
-_SETTLED = 2.5  # two refreshes of the exporter, and the second for which it renders
+_SETTLED = 3.0  # seconds: two refreshes of the exporter, and the time in which it renders
 _DEVICE = re.compile(rb'"anonymous_id":"d(\d+)[ab]"')
 _COLUMNS = {
     "clicks": "clicks",
@@ -48,7 +48,13 @@ _COLUMNS = {
     "roas_ratio": "roas",
     "roi_on_revenue_ratio": "roi",
 }
-_PIPELINE = ("parcours_events_total", "parcours_applied_total", "parcours_lag_records", "parcours_latency_seconds")
+_PIPELINE = (
+    "parcours_events_total",
+    "parcours_applied_total",
+    "parcours_as_of",
+    "parcours_lag_records",
+    "parcours_latency_seconds",
+)
 
 
 @dataclass(slots=True)
@@ -76,6 +82,7 @@ class Board:
     lines: list[Line] = field(default_factory=list)
     events: float = 0.0
     applied: float = 0.0
+    as_of: float = 0.0
     lag: float = 0.0
     latency: dict[float, float] = field(default_factory=dict)
     read_at: float = 0.0
@@ -104,6 +111,8 @@ def read_board(text: str, window: str, model: str) -> Board:
                 board.events += value
             elif name == "parcours_applied_total":
                 board.applied += value
+            elif name == "parcours_as_of_timestamp_seconds":
+                board.as_of = value
             elif name == "parcours_lag_records":
                 board.lag += value
             elif name == "parcours_latency_seconds_bucket":
@@ -224,19 +233,36 @@ class Demo:
             await asyncio.gather(*waiting)
         published(self.published)
         await self.ready()
-        done, since = (-1.0, -1.0), time.monotonic()
+        await self._settle(applied)
+
+    async def _settle(self, applied: Callable[[int, int], None]) -> None:
+        """Wait until all is read, nothing more is applied, and the business metrics hold all that was."""
+        counts: tuple[float, float] = (-1.0, -1.0)
+        shown: list[Line] = []
+        since = time.monotonic()
+        before = last = time.time()
         while True:
-            board = await self.board("30d")
-            now = time.monotonic()
+            now, board = time.time(), await self.board("30d")
             if board is not None:
                 applied(int(min(board.events, self.published)), self.published)
-                if (board.events, board.applied) != done:
-                    done, since = (board.events, board.applied), now
-                # Marks arrive all the time, so the lag of the log is seldom 0; what counts is that nothing more is applied,
-                # and that the business metrics have been read since.
-                elif board.events >= self.published and board.lag < _MARKS and board.lines and now - since > _SETTLED:
+                if (board.events, board.applied) != counts:
+                    counts, since = (board.events, board.applied), time.monotonic()
+                    # What was last applied was applied after the poll before this one.
+                    before = last
+                if board.lines != shown:
+                    shown, since = board.lines, time.monotonic()
+                quiet = time.monotonic() - since > _SETTLED
+                # Marks arrive all the time, so the lag of the log is seldom 0. `as_of` is in whole seconds.
+                if (
+                    quiet
+                    and board.events >= self.published
+                    and board.lag < _MARKS
+                    and shown
+                    and board.as_of + 1 > before
+                ):
                     return
-            if now - since > LOAD_SECONDS:
+                last = now
+            if time.monotonic() - since > LOAD_SECONDS:
                 raise self._failure(f"has not gone on for {LOAD_SECONDS:g} s")
             await asyncio.sleep(0.3)
 

@@ -116,10 +116,16 @@ async def _load(demo: Demo, plain: bool) -> None:
     with Progress(*columns, console=console(), disable=plain, transient=True) as bar:
         publishing = bar.add_task("publishing the history", total=None)
         applying = bar.add_task("attributing it", total=None)
-        await demo.load(
-            lambda n: bar.update(publishing, completed=n),
-            lambda n, of: bar.update(applying, completed=n, total=of),
-        )
+        spoken = began
+
+        def applied(n: int, of: int) -> None:
+            nonlocal spoken
+            bar.update(applying, completed=n, total=of)
+            if plain and time.monotonic() - spoken > _PLAIN_SECONDS:
+                spoken = time.monotonic()
+                say(f"{n:,} of {of:,} events read")
+
+        await demo.load(lambda n: bar.update(publishing, completed=n), applied)
     say(f"{demo.published:,} events of history attributed in {time.monotonic() - began:.1f} s")
 
 
