@@ -18,6 +18,7 @@ from attribution.money import Rates, convert, to_micros
 from attribution.rollups import Calendar
 from models.errors import Rejected
 from models.events import AMOUNT_MAX, DECODERS, Cancel, Click, Cost, Event, Order, Refund, Touchpoint
+from models.results import NONE, UNALLOCATED
 from models.settings import DAY, MINUTE, Marketing, Rate
 from models.wire import (
     CLICK,
@@ -239,6 +240,8 @@ class Intake:
         if amount is None:
             return Taken(None, t, event.source or "")
         dims = self._classify.for_cost(event.channel, event.network, event.campaign, event.campaign_id, event.kind)
+        if dims == (NONE, NONE, NONE):
+            dims = (UNALLOCATED, NONE, NONE)
         entry = CostReport(f"k:{event.cost_id}", offset, 0, start, end, reported, event.kind, *dims, amount, digest)
         return Taken(entry, t, event.source or "")
 

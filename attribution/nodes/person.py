@@ -109,8 +109,9 @@ def _replace(person: Person, known: Conversion | None, conversion: Conversion, c
     earliest = conversion.t
     facts: list[Fact] = []
     if known is not None:
-        if known.t == conversion.t and known.gone is None and conversion.gone is None:
-            # The same conversion with other amounts keeps its credit on file: touches alone can change that.
+        if known.t == conversion.t and conversion.gone != "moved":
+            # With other amounts a conversion keeps its credit on file: touches alone can change that. A withdrawn one
+            # too: a duplicate of its refund that wins can bring it back long after its touches are forgotten.
             conversion = conversion._replace(filed=known.filed, restated=True)
             facts = conversion_facts(conversion) + negated(conversion_facts(known))
             insort(others, conversion)

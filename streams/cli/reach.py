@@ -29,10 +29,8 @@ def kafka_reachable(url: str) -> list[str]:
     servers = servers_of(url)
     try:
         asyncio.run(_ask_kafka(servers))
-    except (OSError, TimeoutError) as error:
-        raise Failure(
-            f"Kafka does not answer at {', '.join(servers)}{_why(error)}: start it, or give --kafka-url"
-        ) from None
+    except (OSError, TimeoutError):
+        raise Failure(f"Kafka does not answer at {', '.join(servers)}: start it, or give --kafka-url") from None
     return servers
 
 
@@ -79,7 +77,3 @@ def bare(url: str) -> str:
     """A URL without the password in it."""
     scheme, sep, rest = url.partition("://")
     return f"{scheme}{sep}{rest.rpartition('@')[2]}" if sep else url
-
-
-def _why(error: BaseException) -> str:
-    return f" ({error})" if str(error) else ""

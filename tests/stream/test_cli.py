@@ -66,6 +66,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("PARCOURS_") or name == "COLUMNS":
             monkeypatch.delenv(name)
+    monkeypatch.setenv("PARCOURS_WEB_PORT", str(free_port()))  # 6066 may be taken
 
 
 def run(*args: object, stdin: str | None = None) -> Ran:
