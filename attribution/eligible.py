@@ -40,7 +40,8 @@ def _after_previous(
 ) -> list[JourneyEvent]:
     if not rules.since_previous:
         return inside
-    earlier = [other.t for other in person.conversions if other.gone is None and other.t < conversion.t]
+    # Withdrawn ones count: or a cancel would change the next conversion, even after that one is sealed.
+    earlier = [other.t for other in person.conversions if other.t < conversion.t]
     previous = max(earlier, default=None)
     return inside if previous is None else [touch for touch in inside if touch.t > previous]
 

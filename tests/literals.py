@@ -482,10 +482,10 @@ ELIGIBILITY = [
         **LINEAR,
     ),
     case(
-        "since_previous: a withdrawn conversion spends nothing",
+        "since_previous: a withdrawn conversion has spent its touches all the same",
         [click("k1", at(1)), order(at(2), "4"), cancel(at(9)), order(at(4), "9", "p2", "A2")],
         withdrawn(at(2), "4", "cancelled"),
-        (line(at(4), "9", conversion_id="o:A2", order_id="A2"), {"linear": [("k1", "1", "9")]}),
+        unattributed(at(4), "9", "outside_window", conversion_id="o:A2", order_id="A2"),
         path="since_previous",
         **LINEAR,
     ),

@@ -468,7 +468,7 @@ def credit(conversion: Conversion, journey: Journey, mine: list[Conversion], mar
 
     touches = [touch for touch in journey.touches if inside(touch)]
     if marketing.path == "since_previous":
-        before = [other.t for other in mine if not other.withdrawn and other.t < conversion.t]
+        before = [other.t for other in mine if other.t < conversion.t]
         touches = [touch for touch in touches if not before or touch.t > max(before)]
     others = [touch for touch in touches if touch.cls != "direct"]
     exclude = marketing.exclude_direct == "always" or (marketing.exclude_direct == "when_others" and bool(others))
