@@ -7,6 +7,8 @@ empty. A restatement is the facts of before, negated, with the facts of after.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from attribution.rules import Dims
 
 Measure = tuple[str, str, str, str]
@@ -33,6 +35,8 @@ VIEWS = counter("views")
 EMAIL_OPENS = counter("email_opens")
 ENGAGEMENTS = counter("engagements")
 VISITS = counter("visits")
+LANDINGS = counter("landings")
+"""Visits that begin with the landing of a click: interactions that are counted as clicks already."""
 CLICK_COST = counter("click_cost")
 ORDERS = counter("orders")
 REVENUE_GROSS = counter("revenue_gross")
@@ -46,6 +50,12 @@ ATTRIBUTED_NET = "attributed_net"
 ATTRIBUTED_MARGIN = "attributed_margin"
 MARGIN_CONVERSIONS = "margin_conversions"
 NEW_CUSTOMERS = "new_customers"
+
+
+def touch_count(cell: Mapping[Measure, int]) -> int:
+    """Touches among these sums: a click and its landing are one interaction."""
+    interactions = (CLICKS, IMPRESSIONS, VIEWS, EMAIL_OPENS, ENGAGEMENTS, VISITS)
+    return sum(cell.get(measure, 0) for measure in interactions) - cell.get(LANDINGS, 0)
 
 
 def negated(facts: list[Fact]) -> list[Fact]:

@@ -21,6 +21,7 @@ _ATTRIBUTED = {
     "roi_on_revenue_ratio": "(Net attributed revenue - total cost) / total cost; 0.5 is 50 percent.",
     "cost": "All cost accrued in the window: media, agency, tools, work.",
     "media_cost": "The part of the cost that was paid for media.",
+    "touches": "Touches: clicks, views, engagements and visits; a click and its landing are one.",
     "clicks": "Clicks on ads and tracked links.",
     "impressions": "Impressions.",
     "engagements": "Likes, shares, comments, mentions and the like.",

@@ -29,6 +29,7 @@ from attribution.facts import (
     TOTAL,
     VISITS,
     Measure,
+    touch_count,
 )
 from attribution.families import (
     PURCHASE,
@@ -250,6 +251,7 @@ class _Board:
         for name, amount in (("cost", scope.spent.total), ("media_cost", scope.spent.media)):
             if amount is not None:
                 yield Row(of + name, (*labels, self.currency), units(amount))
+        yield Row(of + "touches", labels, touch_count(scope.cell))
         for name, measure in _COUNTS:
             yield Row(of + name, labels, scope.cell.get(measure, 0))
 

@@ -13,10 +13,10 @@ _VISITS = (VISIT, DIRECT)
 
 
 class Merged(NamedTuple):
-    """`touches` in journey order; `visits` as (time, dims, event_id) of each event that starts a visit."""
+    """`touches` in journey order; `visits` as (time, dims, event_id, landed) of each event that starts a visit."""
 
     touches: list[JourneyEvent]
-    visits: list[tuple[int, Dims, str]]
+    visits: list[tuple[int, Dims, str, bool]]
 
 
 def merge(events: Sequence[JourneyEvent]) -> Merged:
@@ -26,7 +26,7 @@ def merge(events: Sequence[JourneyEvent]) -> Merged:
     time, so adding one changes nothing before it.
     """
     touches: list[JourneyEvent] = []
-    visits: list[tuple[int, Dims, str]] = []
+    visits: list[tuple[int, Dims, str, bool]] = []
     clicks = [event for event in events if event[2] == CLICK and not event[6]]
     last: int | None = None
     source: Dims | None = None
@@ -46,7 +46,7 @@ def merge(events: Sequence[JourneyEvent]) -> Merged:
         if continues:
             continue
         source = dims
-        visits.append((t, dims, event_id))
+        visits.append((t, dims, event_id, click is not None))
         if click is None:
             touches.append(event)
     return Merged(touches, visits)

@@ -39,8 +39,7 @@ _MARKS = 20  # records of the log that are only marks, waiting to be read
 _SETTLED = 3.0  # seconds: two refreshes of the exporter, and the time in which it renders
 _DEVICE = re.compile(rb'"anonymous_id":"d(\d+)[ab]"')
 _COLUMNS = {
-    "clicks": "clicks",
-    "visits": "visits",
+    "touches": "touches",
     "attributed_conversions": "conversions",
     "attributed_revenue": "revenue",
     "cost": "cost",
@@ -63,8 +62,7 @@ class Line:
 
     channel: str
     network: str
-    clicks: float = 0.0
-    visits: float = 0.0
+    touches: float = 0.0
     conversions: float | None = None
     revenue: float | None = None
     cost: float | None = None

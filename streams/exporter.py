@@ -140,7 +140,7 @@ def table(found: Iterable[Row], marketing: Marketing, end: int) -> dict[str, Any
     """
     model = marketing.headline_models[0]
     names = {
-        "clicks": "touches", "visits": "touches", "attributed_conversions": "conversions", "attributed_revenue": "revenue",
+        "touches": "touches", "attributed_conversions": "conversions", "attributed_revenue": "revenue",
         "cost": "cost", "media_cost": "media_cost", "cpa": "cpa", "roas_ratio": "roas", "roi_on_revenue_ratio": "roi",
     }  # fmt: skip
     columns = {f"parcours_{level}_{name}": column for level in ("total", "channel") for name, column in names.items()}
@@ -156,10 +156,7 @@ def table(found: Iterable[Row], marketing: Marketing, end: int) -> dict[str, Any
         line = lines[is_["window"]].setdefault(
             key, {"channel": key[0], "network": key[1], **dict.fromkeys(names.values())} | {"touches": 0}
         )
-        if column == "touches":
-            line["touches"] += int(value)
-        else:
-            line[column] = plain(value)
+        line[column] = int(value) if column == "touches" else plain(value)
     windows = {
         name: {"total": by_key.pop(("", ""), None), "rows": [by_key[key] for key in sorted(by_key)]}
         for name, by_key in lines.items()

@@ -197,7 +197,11 @@ class Result:
         for event in self._events():
             if event.type in names and event.consent and start <= event.t < end:
                 counts[names[event.type]][event.dims] += 1
+        counts["touches"] = Counter(
+            event.dims for event in self.crowd if event.type in TOUCH_TYPES and event.consent and start <= event.t < end
+        )
         for journey in self.journeys.values():
+            counts["touches"].update(touch.dims for touch in journey.touches if start <= touch.t < end)
             counts["visits"].update(dims for t, dims in journey.visits if start <= t < end)
         return {name: dict(counter) for name, counter in counts.items()}
 

@@ -10,7 +10,7 @@ from bisect import bisect_left, insort
 from operator import itemgetter
 
 from attribution.eligible import file_credit
-from attribution.facts import VISITS, Fact, negated
+from attribution.facts import LANDINGS, VISITS, Fact, negated
 from attribution.filing import conversion_facts, event_facts
 from attribution.nodes.base import Context, Folded
 from attribution.nodes.state import Conversion, JourneyEvent, Person
@@ -161,8 +161,17 @@ def _visit_facts(before: tuple[JourneyEvent, ...], after: tuple[JourneyEvent, ..
     """What changes in the count of visits; nothing before `earliest` can."""
     facts: list[Fact] = []
     if before and before[-1].t >= earliest:
-        facts = [(t, dims, VISITS, -1) for t, dims, _ in merge(_since(before, earliest)).visits if t >= earliest]
-    facts += [(t, dims, VISITS, 1) for t, dims, _ in merge(_since(after, earliest)).visits if t >= earliest]
+        facts = negated(_visits(before, earliest))
+    return facts + _visits(after, earliest)
+
+
+def _visits(events: tuple[JourneyEvent, ...], earliest: int) -> list[Fact]:
+    facts: list[Fact] = []
+    for t, dims, _, landed in merge(_since(events, earliest)).visits:
+        if t >= earliest:
+            facts.append((t, dims, VISITS, 1))
+            if landed:
+                facts.append((t, dims, LANDINGS, 1))
     return facts
 
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 from attribution.intake import Intake
 from models.errors import CATALOGUE, Rejected
 from models.events import DECODERS, TOPICS, Cancel, Click, Cost, Order, Refund, Touchpoint
+from models.results import UNALLOCATED
 from models.settings import Marketing
 from models.wire import CLASS_NAMES, NO_CONSENT, AnyEntry, CostReport, OrderReport, Stage, Touch
 from streams.cli.common import FAILED, ConfigFile, Json, Usage, console, infrastructure, marketing_of, row, say, table
@@ -168,8 +169,8 @@ class Checker:
             found += self._source_warnings(event, entry)
         if isinstance(entry, Stage) and entry.stage not in self._marketing.conversions:
             found.append(f"stage: {entry.stage!r} is not in [conversions], so it is no conversion")
-        if isinstance(entry, CostReport) and entry.network == entry.channel == entry.campaign == "(none)":
-            found.append("the cost names no channel, network or campaign")
+        if isinstance(entry, CostReport) and entry.channel == UNALLOCATED:
+            found.append("the cost names no channel, network or campaign: it is in the total only")
         if entry is None and isinstance(event, Cost):
             found.append("counters only: no amount is taken from it")
         if not getattr(event, "consent", True):

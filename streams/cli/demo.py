@@ -42,7 +42,7 @@ def command(
 ) -> None:
     """Run all of Parcours here: a broker, Redis, a worker, and a simulated shop, with nothing to install or clean up.
 
-    It publishes 75 days of history, goes live, and shows clicks, visits, conversions, cost, CPA, ROAS and ROI as they change, until Ctrl-C.
+    It publishes 75 days of history, goes live, and shows touches, conversions, revenue, cost, CPA, ROAS and ROI as they change, until Ctrl-C.
 
     \b
     Examples:
@@ -162,14 +162,14 @@ async def _show(boards: AsyncGenerator[tuple[Board, Board, Board], None], plain:
 
 
 def _table(board: Board, before: Board, first: Board, currency: str) -> Table:
-    shown = table("channel", "network", "clicks", "visits", "conversions", "revenue", "cost", "CPA", "ROAS", "ROI")
+    shown = table("channel", "network", "touches", "conversions", "revenue", "cost", "CPA", "ROAS", "ROI")
     shown.title = f"{board.window}, {board.model}, purchases, {currency}"
     for column in shown.columns[2:]:
         column.justify = "right"
     for line in board.lines:
         roi = "-" if line.roi is None else f"{line.roi * 100:,.1f} %"
         numbers = [_number(value) for value in (line.conversions, line.revenue, line.cost, line.cpa, line.roas)]
-        shown.add_row(*row(line.channel, line.network, f"{line.clicks:,.0f}", f"{line.visits:,.0f}", *numbers, roi))
+        shown.add_row(*row(line.channel, line.network, f"{line.touches:,.0f}", *numbers, roi))
     span = board.read_at - before.read_at
     rate = f"{(board.events - before.events) / span:.1f} events/s" if span > 0 else "going live"
     p99 = board.p99(first)

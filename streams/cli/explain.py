@@ -86,7 +86,7 @@ def explain(key: str, person: Person, marketing: Marketing) -> Journey:
     rules = Rules(marketing)
     merged = merge(person.events)
     touches = {touch.event_id for touch in merged.touches}
-    visits = {event_id for _, _, event_id in merged.visits}
+    visits = {event_id for _, _, event_id, _ in merged.visits}
     told = []
     for conversion in person.conversions:
         attribution = describe(key, conversion, marketing.reporting_currency)

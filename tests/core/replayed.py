@@ -28,6 +28,7 @@ from attribution.facts import (
     TOTAL,
     TOUCH,
     VISITS,
+    touch_count,
 )
 from attribution.replay import Replay
 from attribution.rollups import Rollups
@@ -75,10 +76,12 @@ def lines(attributions: Iterable[Attribution]) -> dict[str, dict[str, Any]]:
 
 def books(rollups: Rollups, marketing: Marketing, granularity: str, start: int, end: int) -> Books:
     """The buckets that start in [start, end), as books at conversion basis. Cost is left to `cost`."""
-    counts: dict[str, dict[Dims, int]] = {measure[0]: {} for measure in COUNTS}
+    counts: dict[str, dict[Dims, int]] = {measure[0]: {} for measure in COUNTS} | {"touches": {}}
     totals = dict.fromkeys((ORDERS, REVENUE_GROSS, REVENUE_NET), 0)
     for _, cells in rollups.within(granularity, start, end):
         for dims, cell in cells.items():
+            if touch_count(cell):
+                counts["touches"][dims] = counts["touches"].get(dims, 0) + touch_count(cell)
             for measure in COUNTS:
                 if measure in cell:
                     counts[measure[0]][dims] = counts[measure[0]].get(dims, 0) + cell[measure]

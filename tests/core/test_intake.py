@@ -373,3 +373,20 @@ def test_every_date_is_taken_or_out_of_range(when: datetime, currency: str) -> N
     except Rejected as reason:
         outcome = reason.code
     assert outcome == expected
+
+
+def test_a_cost_that_names_nothing_is_unallocated() -> None:
+    """It counts in the total and in no channel; one that names anything stays there."""
+    row = {
+        "cost_id": "c",
+        "start": "2026-01-01T00:00:00Z",
+        "end": "2026-02-01T00:00:00Z",
+        "amount": 5,
+        "kind": "agency",
+    }
+    named = Intake(Marketing()).take("costs", json.dumps(row | {"campaign": "spring"}).encode(), 1 << 60, 0).entry
+    unnamed = Intake(Marketing()).take("costs", json.dumps(row).encode(), 1 << 60, 0).entry
+    assert isinstance(named, CostReport)
+    assert isinstance(unnamed, CostReport)
+    assert (named.channel, named.network, named.campaign) == ("(none)", "(none)", "spring")
+    assert (unnamed.channel, unnamed.network, unnamed.campaign) == ("(unallocated)", "(none)", "(none)")

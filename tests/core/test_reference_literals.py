@@ -115,7 +115,9 @@ def test_books_by_conversion_and_by_touch() -> None:
         "engagements": {},
         "email_opens": {},
         "visits": {FACEBOOK: 1},
+        "touches": {FACEBOOK: 1},
     }
+    assert result.books(second, third).counts["touches"] == {GOOGLE: 1, DIRECT: 1}
     assert result.books(second, third).counts["engagements"] == {GOOGLE: 1}
     assert result.books(second, third).counts["visits"] == {DIRECT: 1}
     assert result.books(second, third).counts["impressions"] == {}

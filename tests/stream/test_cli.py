@@ -267,7 +267,7 @@ def test_check_names_code_path_and_fix(event: dict[str, Any], code: str, path: s
         (VISIT | {"consent": False}, "consent is false"),
         (VISIT | {"type": "stage", "stage": "lead"}, "'lead' is not in [conversions]"),
         ({k: v for k, v in CLICK.items() if k != "currency"}, "cost without currency: taken as EUR"),
-        ({k: v for k, v in COST.items() if k not in ("network", "campaign")}, "names no channel"),
+        ({k: v for k, v in COST.items() if k not in ("network", "campaign")}, "names no channel, network or campaign"),
     ],
 )
 def test_check_warns(event: dict[str, Any], warning: str) -> None:

@@ -30,9 +30,8 @@ parcours_channel_cpa{channel="Paid Social",network="x",model="other",basis="conv
 parcours_channel_cpa{channel="Paid Social",network="x",model="m",basis="touch",conversion="purchase",window="7d",currency="EUR"} 2
 parcours_channel_cpa{channel="Paid Social",network="x",model="m",basis="conversion",conversion="lead",window="7d",currency="EUR"} 3
 parcours_channel_cpa{channel="Paid Social",network="x",model="m",basis="conversion",conversion="purchase",window="30d",currency="EUR"} 4
-parcours_channel_clicks{channel="Paid Social",network="x",window="7d"} 40
-parcours_channel_visits{channel="Paid Social",network="x",window="7d"} 30
-parcours_channel_visits{channel="Direct",network="(none)",window="7d"} 9
+parcours_channel_touches{channel="Paid Social",network="x",window="7d"} 40
+parcours_channel_touches{channel="Direct",network="(none)",window="7d"} 9
 parcours_events_total{topic="clicks",source="ads",outcome="accepted"} 70
 parcours_events_total{topic="clicks",source="(none)",outcome="malformed_json"} 3
 parcours_lag_records{topic="clicks",partition="0"} 5
@@ -45,8 +44,8 @@ parcours_latency_seconds_bucket{le="+Inf"} 100
 def test_the_board_reads_one_model_basis_conversion_and_window() -> None:
     board = read_board(TEXT, "7d", "m")
     assert board.lines == [
-        Line("Direct", "(none)", visits=9),
-        Line("Paid Social", "x", clicks=40, visits=30, cpa=12.5),
+        Line("Direct", "(none)", touches=9),
+        Line("Paid Social", "x", touches=40, cpa=12.5),
     ]
     assert (board.events, board.lag, board.p99()) == (73, 5, 0.5)
     assert board.p99(Board("7d", "m", latency={0.1: 0, 0.5: 0, math.inf: 0})) == 0.5
