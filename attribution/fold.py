@@ -10,6 +10,7 @@ from attribution.nodes.cost import fold_cost
 from attribution.nodes.order import fold_refund, fold_report
 from attribution.nodes.person import fold_order, fold_stage, fold_touch
 from attribution.nodes.state import CostRow, Node, Order, Person
+from attribution.rules import Rules
 from models.settings import DAY
 from models.wire import (
     AnyEntry,
@@ -48,9 +49,11 @@ def event_time(entry: AnyEntry) -> int | None:
     return None
 
 
-def expires(node: Node, keep: int) -> int:
+def expires(key: str, node: Node, rules: Rules) -> int:
     """Event time after which nothing can need this node: what the sealing watermark must have passed."""
     if isinstance(node, Person):
+        # An event without a person is kept only to know it again.
+        keep = rules.lateness + DAY if key.startswith("e:") else rules.keep
         last = max((event.t for event in node.events[-1:]), default=0) + keep
         if node.conversions:
             last = max(last, node.conversions[-1].t + RETENTION)

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta, Struct, field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.errors import ConfigError
@@ -104,6 +105,9 @@ class Rate(_Table, frozen=True):
     date: str = "1970-01-01"
 
 
+REBUILD_KEYS = ("topics", "time_zone", "reporting_currency", "junk_ids")
+
+
 class Marketing(_Table, frozen=True):
     """The TOML file. Everything has a default but what depends on the business."""
 
@@ -120,7 +124,7 @@ class Marketing(_Table, frozen=True):
     half_life: Duration = "7d"
     lateness: Duration = "7d"
     claim_history: Duration | None = None
-    journey_max: Annotated[int, Meta(ge=2, le=10_000)] = 500
+    journey_max: Annotated[int, Meta(ge=2, le=2_000)] = 500
     margin_rate: Annotated[str, Meta(pattern=r"^(0(\.\d{1,6})?|1(\.0{1,6})?)$")] | None = None
     conversions: dict[str, Conversion] = {}
     own_domains: tuple[str, ...] = ()
@@ -152,6 +156,10 @@ class Marketing(_Table, frozen=True):
     def digest(self) -> str:
         """A short hash of `text()`, shown in `parcours_config_info` and in reports."""
         return hashlib.sha256(self.text().encode()).hexdigest()[:12]
+
+    def needs_rebuild(self, other: Marketing) -> list[str]:
+        """Keys that differ and decide what stored state means: where nodes live, what a day and an amount are."""
+        return [name for name in REBUILD_KEYS if getattr(self, name) != getattr(other, name)]
 
     @classmethod
     def from_text(cls, text: str) -> Marketing:
@@ -212,7 +220,20 @@ class Infrastructure(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PARCOURS_", extra="ignore")
 
     kafka_url: str = "kafka://127.0.0.1:9092"
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ca_file: Path | None = None
+    kafka_cert_file: Path | None = None
+    kafka_key_file: Path | None = None
+    # Out of the repr: a URL may hold a password.
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    redis_cluster: bool = False
+    redis_password: SecretStr | None = None
+    redis_ca_file: Path | None = None
+    redis_cert_file: Path | None = None
+    redis_key_file: Path | None = None
     config: Path | None = None
     app_id: str = "parcours"
     generation: int = 0

@@ -12,7 +12,8 @@ import logging
 import os
 import re
 import socket
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import faust
 from aiokafka import AIOKafkaProducer
@@ -22,24 +23,29 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from attribution.intake import Intake
+from attribution.nodes.base import NEVER
 from attribution.watermarks import JOURNEY, topic_partitions
 from models.errors import ConfigError
 from models.events import TOPICS
 from models.settings import Infrastructure, Marketing, Rate, load_marketing
 from streams import transport
 from streams.exporter import Exporter
+from streams.generations import beat, current, gone, located, pinned
 from streams.ingest import SourcePartition
 from streams.lanes import Lanes
 from streams.marks import Marks
 from streams.metrics import Metrics
 from streams.outbox import Outbox
-from streams.positions import Claims, Health
+from streams.positions import Claims, Health, Part
 from streams.rates import load_rates
-from streams.tables import Outcome, check_server, connect, register_config, retrying
+from streams.security import kafka_options, redis_options
+from streams.tables import Outcome, check_server, configs, connect, register_config, retrying
+from streams.topics import journey_topic, logical
 from streams.transport import Batch, RawSchema
 from streams.web import add_pages
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 DRAIN_SECONDS = 5.0
 START_SECONDS = 60.0
 VERIFY_SECONDS = 2.0
@@ -65,7 +71,7 @@ class Runtime:
 
     def __init__(self, app: ParcoursApp, infra: Infrastructure, marketing: Marketing, rates: list[Rate]) -> None:
         self.app = app
-        self.infra = infra
+        self.infra = self._settings = infra
         self.marketing = marketing
         self.metrics = Metrics()
         self.health = Health(self.metrics)
@@ -73,34 +79,44 @@ class Runtime:
         self.lanes = Lanes(self.work, lambda: app.consumer)
         self.claims: Claims | None = None
         self.exporter: Exporter | None = None
+        self.journey = JOURNEY
+        self.journey_topics = [JOURNEY]  # the topic that stitch reads; `start` puts the generation's into it
         self.redis: Redis | None = None
+        self.connect: Callable[..., Redis] = connect
+        self.new_producer: Callable[[Infrastructure], AIOKafkaProducer] = new_producer
         self._producer: AIOKafkaProducer | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Connect, register the configuration, tell every partition of it, then let Faust claim."""
         _tune_gc()
-        self.redis = connect(self.infra.redis_url)
+        self.redis = self.connect(self.infra.redis_url, **redis_options(self.infra))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + START_SECONDS
         text = self.marketing.text()
         redis = self.redis
-        number = await retrying(
-            lambda: register_config(redis, self.infra.generation, text),
-            stopped=lambda: loop.time() > deadline,
-            on_away=self.health.redis_away,
-            on_back=self.health.redis_back,
-        )
+
+        async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+            return await retrying(
+                call,
+                stopped=lambda: loop.time() > deadline,
+                on_away=self.health.redis_away,
+                on_back=self.health.redis_back,
+            )
+
+        known = await patiently(lambda: current(redis))
+        self.infra = await patiently(lambda: located(redis, self._settings))
+        self.journey_topics[:] = [self.journey] = [journey_topic(self.infra.generation)]
+        self._check_rebuild(await patiently(lambda: configs(redis, self.infra.generation)))
+        number = await patiently(lambda: register_config(redis, self.infra.generation, text))
         for message in await check_server(redis):
             log.warning("Redis: %s", message)
         self.metrics.config(self.marketing.digest(), number)
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap(self.infra.kafka_url), acks="all", max_request_size=8 << 20, linger_ms=0,
-            request_timeout_ms=30_000,
-        )  # fmt: skip
+        self._producer = self.new_producer(self.infra)
         await self._producer.start()
+        await self._check_generation(known)
         await self._check_topics(deadline)
-        outbox = Outbox(self._producer, self.marketing.topics.journey_events)
+        outbox = Outbox(self._producer, self.marketing.topics.journey_events, self.journey)
         for partition in range(self.marketing.topics.journey_events):
             await outbox.configured(number, text, partition)
         self.claims = self.app.positions = Claims(
@@ -113,10 +129,32 @@ class Runtime:
         )  # fmt: skip
         self._tasks = [asyncio.create_task(run()) for run in (marks.run, self.exporter.run, self._gauge, self._verify)]
 
+    async def _check_generation(self, known: int | None) -> None:
+        """A Redis that has lost which generation is current must not send us back to the first one."""
+        if known is not None or pinned(self._settings):
+            return
+        assert self._producer is not None
+        later = [topic for topic in await topic_names(self._producer) if logical(topic) == JOURNEY != topic]
+        if later:
+            raise ConfigError(
+                f"Redis does not say which generation is current, and Kafka has {', '.join(sorted(later))}: "
+                "say which with parcours rebuild --resume NUMBER"
+            )
+
+    def _check_rebuild(self, known: dict[int, str]) -> None:
+        """Refuse a configuration under which stored state would mean something else."""
+        newest = max(known, default=0)
+        if newest and (keys := self.marketing.needs_rebuild(Marketing.from_text(known[newest]))):
+            raise ConfigError(
+                f"{', '.join(keys)}: changed since configuration {newest}, and stored state depends on it; "
+                "change it back, or run: parcours rebuild"
+            )
+
     async def _check_topics(self, deadline: float) -> None:
         """Partition counts are part of the configuration: the set of sources decides watermarks."""
         assert self._producer is not None
-        for topic, wanted in topic_partitions(self.marketing).items():
+        for name, wanted in topic_partitions(self.marketing).items():
+            topic = self.journey if name == JOURNEY else name
             found: set[int] = set()
             while not found:
                 with contextlib.suppress(KafkaError):
@@ -138,6 +176,9 @@ class Runtime:
         if self.claims is not None:
             for tp in list(self.claims.parts):
                 self.claims.released(tp)
+        if self.redis is not None and self.claims is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await gone(self.redis, self.infra.generation, owner())
         if self._producer is not None:
             await self._producer.stop()
         if self.redis is not None:
@@ -168,15 +209,23 @@ class Runtime:
             for tp in list(self.claims.parts):
                 lag = self.app.consumer.lag(tp)
                 if lag is not None:
-                    self.metrics.lag(tp.topic, tp.partition, lag)
+                    self.metrics.lag(logical(tp.topic), tp.partition, lag)
 
     async def _verify(self) -> None:
         """A commit notices when Redis went back; a partition at the end of its log has none to make, so it is asked."""
+        claims: set[asyncio.Task[int | None]] = set()
         while True:
             await asyncio.sleep(VERIFY_SECONDS)
             assert self.claims is not None
-            for tp, part in list(self.claims.parts.items()):
+            with contextlib.suppress(RedisError, OSError):
+                await self._alive()
+            for tp, part in list(self.claims.stopped.items()):
                 with contextlib.suppress(RedisError, OSError):
+                    if not await part.stands() and self.claims.stopped.get(tp) is part:
+                        log.warning("%s-%s: its position was changed at a gap; claiming again", tp.topic, tp.partition)
+                        await self.app.consumer.reclaim(tp)
+            for tp, part in list(self.claims.parts.items()):
+                try:
                     if tp in self.app.consumer.busy or await part.stands():
                         continue
                     if (
@@ -186,11 +235,28 @@ class Runtime:
                     ):
                         log.warning("%s-%s: Redis went back or was claimed; claiming again", tp.topic, tp.partition)
                         self.metrics.rewind()
-                        await self.app.consumer.reclaim(tp)
+                        # A refused claim is tried for as long as the partition is assigned: the others are not to wait for it.
+                        claims.add(task := asyncio.create_task(self.app.consumer.reclaim(tp)))
+                        task.add_done_callback(claims.discard)
+                except (RedisError, OSError):
+                    continue
+                except Exception:
+                    log.exception("%s-%s: not verified", tp.topic, tp.partition)
+
+    async def _alive(self) -> None:
+        """A sign of life, and a look whether a rebuild has begun a generation without us."""
+        assert self.redis is not None
+        assert self.claims is not None
+        held = sorted(f"{logical(tp.topic)}/{tp.partition}" for tp in self.claims.parts)
+        at = {"partitions": held, "gaps": list(self.health.gaps.values()), "config": self.claims.number}
+        await beat(self.redis, self.infra.generation, owner(), at)
+        now = await current(self.redis) or 0
+        if not pinned(self._settings) and now != self.infra.generation:
+            self.health.outdated = f"generation {now} has begun, this worker is of {self.infra.generation}: restart it"
 
     def _leads(self) -> bool:
         """The leader exports business metrics: it owns partition 0 of the log."""
-        return self.claims is not None and TP(JOURNEY, 0) in self.claims.parts
+        return self.claims is not None and TP(self.journey, 0) in self.claims.parts
 
     def exposition(self) -> bytes:
         """The body of `/metrics`."""
@@ -215,9 +281,36 @@ class Runtime:
             "leader": self._leads(),
             "partitions": sorted(f"{tp.topic}-{tp.partition}" for tp in parts),
             "sources": len(sources),
+            "claims": [self._claim_status(tp, part) for tp, part in sorted(parts.items())],
+            "generation": self.infra.generation,
+            "configuration": {
+                "hash": self.marketing.digest(), "number": self.claims.number if self.claims else None,
+            },
             "problems": self.problems(),
             "business": self.exporter.status() if self.exporter else {},
         }
+
+
+    def _claim_status(self, tp: TP, part: Part) -> dict[str, Any]:
+        """Where one partition stands. Times in seconds since 1970, None while unknown."""
+        status: dict[str, Any] = {
+            "topic": logical(tp.topic), "partition": tp.partition, "position": part.position.offset,
+            "entry": part.position.entry, "lag": self.app.consumer.lag(tp),
+        }  # fmt: skip
+        if isinstance(part, SourcePartition):
+            return status | {"incarnation": part.incarnation, "last_event": _seconds(part.max_time)}
+        progress = part.progress
+        return status | {"watermark": _seconds(progress.watermark), "sealed": _seconds(progress.sealed)}
+
+
+def _seconds(t: int | None) -> float | None:
+    return None if t is None or t == NEVER else t / 1_000_000
+
+
+async def topic_names(producer: AIOKafkaProducer) -> set[str]:
+    """All topics that Kafka has."""
+    metadata = await producer.client.fetch_all_metadata()
+    return set(metadata.topics())
 
 
 def _tune_gc() -> None:
@@ -233,6 +326,14 @@ def _tune_gc() -> None:
 def bootstrap(url: str) -> list[str]:
     """`kafka://a:9092;kafka://b:9092` as a list of host:port."""
     return [re.sub(r"^\w+://", "", part.strip()).rstrip("/") for part in re.split("[;,]", url) if part.strip()]
+
+
+def new_producer(infra: Infrastructure) -> AIOKafkaProducer:
+    """The producer of all that a worker sends."""
+    return AIOKafkaProducer(
+        bootstrap_servers=bootstrap(infra.kafka_url), acks="all", max_request_size=8 << 20, linger_ms=0,
+        request_timeout_ms=30_000, **kafka_options(infra),
+    )  # fmt: skip
 
 
 def owner() -> str:
@@ -258,6 +359,7 @@ def create_app(infra: Infrastructure | None = None, marketing: Marketing | None 
     schema = RawSchema()
     sources = app.topic(*TOPICS, schema=schema)
     journey = app.topic(JOURNEY, schema=schema)
+    journey.topics = runtime.journey_topics
 
     @app.agent(sources, concurrency=1, name="ingest")
     async def ingest(stream: Any) -> None:

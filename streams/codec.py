@@ -11,9 +11,10 @@ import re
 import struct
 from collections.abc import Hashable, Iterator, Sequence
 from operator import is_
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from attribution.facts import Measure
 from attribution.nodes.state import (
@@ -29,6 +30,8 @@ from attribution.nodes.state import (
     TouchRef,
 )
 from attribution.rollups import Cell
+from models.results import OTHER
+from models.wire import Touch
 
 FORMAT = 1
 _UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})+")
@@ -67,6 +70,19 @@ class Names:
             self._values[found] = value
             self.fresh[found] = _pack(value)
         return found
+
+    def limited(self, touch: Touch) -> Touch:
+        """The touch under names that are known already; `(other)` for its campaign, or for all three."""
+        known = self._ids
+        for dims in (
+            (touch.channel, touch.network, touch.campaign),
+            (touch.channel, touch.network, OTHER),
+            (OTHER, OTHER, OTHER),
+        ):
+            if dims in known or dims[0] == OTHER:
+                kind = touch.kind if (touch.cls, touch.kind, dims) in known else OTHER
+                return structs.replace(touch, kind=kind, channel=dims[0], network=dims[1], campaign=dims[2])
+        raise AssertionError("the last of them always serves")
 
     def value(self, number: int) -> Any:
         """The name behind a number."""
@@ -148,7 +164,7 @@ def unpack_node(packed: bytes, names: Names) -> Node:
 
 def pack_person(person: Person, names: Names, memo: Memo) -> bytes:
     """A person as bytes. Journeys grow at their end, so all but the newest event is as it was packed before."""
-    _, _, first, trimmed = person
+    _, _, first, trimmed, closed = person
     if person.conversions is not memo.conversions:
         memo.conversions = person.conversions
         memo.packed = [_pack_conversion(conversion, names) for conversion in person.conversions]
@@ -157,7 +173,7 @@ def pack_person(person: Person, names: Names, memo: Memo) -> bytes:
         events = [b"".join(memo.rows), memo.extras]
     else:
         events = _columns(person.events, names)
-    return _pack([FORMAT, _PERSON, events, memo.packed, first, trimmed])
+    return _pack([FORMAT, _PERSON, events, memo.packed, first, trimmed, closed])
 
 
 def _extend(memo: Memo, events: tuple[JourneyEvent, ...], names: Names) -> bool:
@@ -207,7 +223,7 @@ def _from_rows(blob: bytes, extras: dict[int, list[Any]], names: Names) -> Itera
 
 
 def _unpack_person(fields: list[Any], names: Names) -> Person:
-    _, _, columns, conversions, first, trimmed = fields
+    _, _, columns, conversions, first, trimmed, closed = fields
     events: tuple[JourneyEvent, ...] = ()
     if len(columns) == 2:
         events = tuple(_from_rows(columns[0], columns[1], names))
@@ -227,7 +243,7 @@ def _unpack_person(fields: list[Any], names: Names) -> Person:
                 strict=True,
             )
         )
-    return Person(events, tuple(_unpack_conversion(c, names) for c in conversions), first, trimmed)
+    return Person(events, tuple(_unpack_conversion(c, names) for c in conversions), first, trimmed, closed)
 
 
 def _pack_conversion(conversion: Conversion, names: Names) -> list[Any]:

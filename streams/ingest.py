@@ -1,12 +1,13 @@
 """Ingest: from a fetch of a source partition to blocks in the log, then the position, then (later) marks.
 
-A pure function from a record to entries, but for its position and the highest event time seen, stored together.
+A pure function from a record to entries, but for its position, the highest event time seen and the incarnation, stored
+together.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,6 +20,22 @@ from streams.tables import Claimed, Outcome, Position, Tables, Writes
 from streams.transport import Batch
 
 
+class IngestState(NamedTuple):
+    """What is stored beside a source's position: the highest event time (microseconds), and how often it was reset."""
+
+    max_time: int | None = None
+    incarnation: int = 0
+
+    def pack(self) -> bytes:
+        """As stored: a msgpack list."""
+        return msgspec.msgpack.encode(list(self))
+
+    @classmethod
+    def unpack(cls, state: bytes | None) -> IngestState:
+        """What `pack` made, or its first form without an incarnation; None gives a new source's."""
+        return cls(*msgspec.msgpack.decode(state)) if state else cls()
+
+
 class SourcePartition:
     """One claimed partition of a source topic."""
 
@@ -28,9 +45,9 @@ class SourcePartition:
     ) -> None:  # fmt: skip
         self.topic = topic
         self.partition = partition
-        self.source = source_id(topic, partition)
         self.position = claimed.position
-        self.max_time: int | None = msgspec.msgpack.decode(claimed.state)[0] if claimed.state else None
+        self.max_time, self.incarnation = IngestState.unpack(claimed.state)
+        self.source = source_id(topic, partition, self.incarnation)
         self._tables = tables
         self._token = claimed.token
         self._seq = claimed.seq
@@ -52,6 +69,7 @@ class SourcePartition:
         entries: list[AnyEntry] = []
         letters: list[tuple[str, bytes | None, bytes | None, Headers]] = []
         senders: Counter[str] = Counter()
+        refused: Counter[str] = Counter()
         max_time = self.max_time
         published = 0
         take, topic = self._intake.take, self.topic
@@ -59,7 +77,7 @@ class SourcePartition:
             try:
                 taken = take(topic, record.value, record.timestamp * 1000, record.offset)
             except Rejected as reason:
-                self._metrics.rejected(topic, reason.code)
+                refused[reason.code] += 1
                 letters.append((topic, record.key, record.value, self._headers(record, reason)))
                 continue
             senders[taken.source] += 1
@@ -73,7 +91,7 @@ class SourcePartition:
         if letters:
             await self._outbox.dead_letters(letters)
         after = Position(batch.end)
-        state = msgspec.msgpack.encode([max_time])
+        state = IngestState(max_time, self.incarnation).pack()
         committed = await self._tables.commit(
             self._token, self.position, after, state, self._seq + 1, self._config, Writes()
         )
@@ -81,9 +99,13 @@ class SourcePartition:
             self.position, self.max_time = after, max_time
             self._seq += 1
             self._metrics.accepted(topic, senders)
+            for code, n in refused.items():
+                self._metrics.rejected(topic, code, n)
             if max_time is not None:
                 self._metrics.event_time(topic, max_time)
         return committed.outcome
 
     def _headers(self, record: Any, reason: Rejected) -> Headers:
-        return letter_headers(reason, self.topic, self.partition, record.offset, record.headers)
+        return letter_headers(
+            reason, self.topic, self.partition, record.offset, record.headers, incarnation=self.incarnation
+        )

@@ -82,8 +82,8 @@ class Metrics:
         self._partitions: dict[int, Counter] = {}
         self._times: dict[str, int] = {}
 
-    def rejected(self, topic: str, code: str) -> None:
-        """A record was refused by ingest and goes to the dead letters."""
+    def rejected(self, topic: str, code: str, n: int = 1) -> None:
+        """Records were refused by ingest and are in the dead letters."""
         found = self._rejects.get((topic, code))
         if found is None:
             found = self._rejects[topic, code] = (
@@ -92,7 +92,7 @@ class Metrics:
                 self._letters.labels(topic, code),
             )
         for child in found:
-            child.inc()
+            child.inc(n)
 
     def accepted(self, topic: str, senders: Tally[str]) -> None:
         """Records accepted, by the tracker that sent them ("" when it does not say)."""
@@ -142,18 +142,18 @@ class Metrics:
             child = self._drops[reason] = self._dropped.labels(reason)
         child.inc(n)
 
-    def dead_letter(self, topic: str, reason: str) -> None:
-        """Stitch sent an entry to the dead letters."""
-        self._letters.labels(topic, reason).inc()
+    def dead_letter(self, topic: str, reason: str, n: int = 1) -> None:
+        """Stitch sent entries to the dead letters."""
+        self._letters.labels(topic, reason).inc(n)
 
-    def published(self, status: str) -> None:
-        """An attribution was published."""
+    def published(self, status: str, n: int = 1) -> None:
+        """Attributions were published."""
         child = self._statuses.get(status)
         if child is None:
             child = self._statuses[status] = self._attributions.labels(status)
-        child.inc()
+        child.inc(n)
         if status == "restated":
-            self._restatements.inc()
+            self._restatements.inc(n)
 
     def rewind(self) -> None:
         """A partition is read again from its stored position."""

@@ -60,9 +60,12 @@ class Outbox:
         await self._all([await self._producer.send(topic, value, key=key) for key, value in values.items()])
 
     async def dead_letters(self, letters: Sequence[tuple[str, bytes | None, bytes | None, Headers]]) -> None:
-        """Send (topic, key, value, headers) each to `dlq.<topic>`."""
+        """Send (topic, key, value, headers) each to `dlq.<topic>`; moves come from orders, and theirs go to `dlq.purchases`."""
+        # Kafka wants a key or a value: what had neither gets an empty value.
         sent = [
-            await self._producer.send(f"dlq.{topic}", value, key=key, headers=list(headers))
+            await self._producer.send(
+                f"dlq.{'purchases' if topic == JOURNEY else topic}", b"" if value is None and key is None else value, key=key, headers=list(headers)
+            )
             for topic, key, value, headers in letters
         ]
         await self._all(sent)
@@ -73,10 +76,10 @@ class Outbox:
 
 
 def letter_headers(
-    reason: Rejected, topic: str, partition: int, offset: int, original: Headers = ()
+    reason: Rejected, topic: str, partition: int, offset: int, original: Headers = (), incarnation: int = 0
 ) -> list[tuple[str, bytes]]:
     """A dead letter's headers: the original ones, then where it came from and why it is here."""
-    return [
+    headers = [
         *original,
         ("parcours-code", reason.code.encode()),
         ("parcours-path", reason.path.encode()),
@@ -85,3 +88,4 @@ def letter_headers(
         ("parcours-partition", str(partition).encode()),
         ("parcours-offset", str(offset).encode()),
     ]
+    return [*headers, ("parcours-incarnation", str(incarnation).encode())] if incarnation else headers

@@ -21,6 +21,7 @@ from streams.metrics import Metrics
 from streams.outbox import Outbox
 from streams.stitch import JourneyPartition
 from streams.tables import Claimed, Committed, Refused, Tables, ingest_tag, is_away, journey_tag, note_config, retrying
+from streams.topics import logical
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -56,9 +57,9 @@ class PatientTables(Tables):
         """As `Tables.hget`."""
         return await self._patiently(lambda: super(PatientTables, self).hget(*args, **kwargs))
 
-    async def smembers(self, *args: Any, **kwargs: Any) -> set[bytes]:
-        """As `Tables.smembers`."""
-        return await self._patiently(lambda: super(PatientTables, self).smembers(*args, **kwargs))
+    async def sample(self, *args: Any, **kwargs: Any) -> list[bytes]:
+        """As `Tables.sample`."""
+        return await self._patiently(lambda: super(PatientTables, self).sample(*args, **kwargs))
 
 
 class Health:
@@ -88,6 +89,8 @@ class Claims:
         intake: Intake, owner: str, number: int,
     ) -> None:  # fmt: skip
         self.parts: dict[TP, Part] = {}
+        self.stopped: dict[TP, Part] = {}
+        """Those that stand still at a gap, as they were when it was found."""
         self.number = number
         self._tables: dict[TP, PatientTables] = {}
         self._redis = redis
@@ -102,7 +105,7 @@ class Claims:
     async def claim(self, tp: TP, generation: int, force: bool = False) -> int | None:
         """Take a partition and load what it goes on from; None when refused."""
         self.released(tp)
-        journey = tp.topic == JOURNEY
+        journey = logical(tp.topic) == JOURNEY
         g = self._infra.generation
         tag = journey_tag(g, tp.partition) if journey else ingest_tag(g, tp.topic, tp.partition)
         tables = PatientTables(self._redis, tag, self._health)
@@ -120,8 +123,7 @@ class Claims:
         part = await self._journey(tp, tables, claimed) if journey else self._source(tp, tables, claimed)
         if self._tables.get(tp) is not tables:
             return None
-        self._health.gaps.pop(tp, None)
-        self._metrics.gap(tp.topic, tp.partition, False)
+        self._metrics.gap(logical(tp.topic), tp.partition, False)
         self._metrics.claim()
         self.parts[tp] = part
         return claimed.position.offset
@@ -173,14 +175,22 @@ class Claims:
     def released(self, tp: TP) -> None:
         """The partition is no longer ours: what is cached of it is stale, what waits for Redis ends."""
         self.parts.pop(tp, None)
+        self.stopped.pop(tp, None)
+        self._health.gaps.pop(tp, None)
         tables = self._tables.pop(tp, None)
         if tables is not None:
             tables.close()
-            self._metrics.released(tp.topic, tp.partition)
+        self._metrics.released(logical(tp.topic), tp.partition)
 
     def gap(self, tp: TP, wanted: int, earliest: int | None) -> None:
         """The log does not hold what comes next: loud, until an operator resets the source."""
+        part = self.parts.get(tp)
         self.released(tp)
-        begins = "unknown" if earliest is None else str(earliest)
-        self._health.gaps[tp] = f"offset {wanted} is not in {tp.topic}-{tp.partition}, which begins at {begins}"
-        self._metrics.gap(tp.topic, tp.partition, True)
+        if part is not None:
+            self.stopped[tp] = part
+        where = "which has become shorter"
+        if earliest is not None:
+            where = f"which begins at {earliest}" + (" and ends before it" if wanted > earliest else "")
+        fix = "parcours rebuild" if logical(tp.topic) == JOURNEY else f"parcours sources reset {tp.topic} {tp.partition}"
+        self._health.gaps[tp] = f"gap: offset {wanted} is not in {tp.topic}-{tp.partition}, {where}; see {fix}"
+        self._metrics.gap(logical(tp.topic), tp.partition, True)

@@ -7,6 +7,7 @@ chunk is: gather nodes → fold → send moves and results → commit by compare
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple
 
@@ -18,10 +19,11 @@ from attribution.nodes.state import Conversion, Node
 from attribution.outcome import describe
 from attribution.rollups import Bucket, Calendar, Rollups
 from attribution.rules import Rules
-from attribution.watermarks import Progress, announcing_partitions, expected_sources
+from attribution.watermarks import Progress, announcing_partitions, expected_sources, split_source
 from models.errors import Rejected
+from models.results import Attribution
 from models.settings import DAY, Marketing
-from models.wire import AnyEntry, Block, Mark, decode_block, source_id
+from models.wire import AnyEntry, Block, Mark, Touch, decode_block, source_id
 from streams.caches import Cells, Nodes
 from streams.codec import Names
 from streams.metrics import Metrics
@@ -30,6 +32,9 @@ from streams.tables import Outcome, Position, Tables, Writes
 from streams.transport import Batch
 
 SWEEP_MAX = 500
+ATTRIBUTION_MAX = 4_000_000
+NAMES_MAX = 20_000
+"""Names a partition interns before touches of further campaigns go under `(other)`: names come from events."""
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -54,6 +59,10 @@ class Chunk:
         self.touched: dict[str, Node] = {}
         self.created: set[str] = set()
         self.config: str | None = None
+        # Counted when the commit has applied: a chunk that is redone counts once.
+        self.dropped: Counter[str] = Counter()
+        self.lettered: Counter[tuple[str, str]] = Counter()
+        self.published: Counter[str] = Counter()
 
 
 class JourneyPartition:
@@ -135,7 +144,7 @@ class JourneyPartition:
         await self._send(chunk)
         writes = Writes()
         await self._sweep(progress, writes, chunk)
-        self._nodes.write(chunk.touched, writes, self._index(chunk))
+        self._nodes.write(chunk.touched, writes, self._index(chunk, progress))
         await self._cells.write(chunk.rollups, progress.highest, writes)
         for number, packed in self._names.fresh.items():
             writes.hashes.setdefault("names", {})[str(number)] = packed
@@ -154,8 +163,17 @@ class JourneyPartition:
             self.position, self.progress = after, progress
             self.seq += 1
             self._names.fresh.clear()
+            self._count(chunk)
             self._metrics.applied(self.partition, count, progress, [piece.block.published for piece in pieces])
         return committed.outcome
+
+    def _count(self, chunk: Chunk) -> None:
+        for reason, n in chunk.dropped.items():
+            self._metrics.dropped(reason, n)
+        for (topic, code), n in chunk.lettered.items():
+            self._metrics.dead_letter(topic, code, n)
+        for status, n in chunk.published.items():
+            self._metrics.published(status, n)
 
     def _after(self, last: Piece) -> Position:
         done = last.stop >= len(last.block.entries)
@@ -171,7 +189,7 @@ class JourneyPartition:
         for index in range(piece.start, piece.stop):
             entry = block.entries[index]
             if (entry.offset, entry.k) <= applied:
-                self._metrics.dropped("redelivered")
+                chunk.dropped["redelivered"] += 1
                 continue
             applied = (entry.offset, entry.k)
             count += 1
@@ -188,19 +206,22 @@ class JourneyPartition:
                 progress.config = block.configured.number
                 chunk.config = block.configured.text
                 self._configure(Marketing.from_text(block.configured.text), progress.config)
+                chunk.rollups.calendar = self._calendar
         return count
 
     def _apply(
         self, entry: AnyEntry, offset: int, index: int, source: str, context: Context, progress: Progress, chunk: Chunk
     ) -> None:
         node = self._nodes.get(entry.key)
+        if len(self._names) >= NAMES_MAX and isinstance(entry, Touch):
+            entry = self._names.limited(entry)
         try:
             folded = fold(node, entry, context)
         except Exception as error:
             self._letter(entry, source, Rejected("fold_failed", "$", repr(error)), chunk)
             return
         if folded.dropped is not None:
-            self._metrics.dropped(folded.dropped)
+            chunk.dropped[folded.dropped] += 1
             if folded.dropped == "late":
                 behind = (context.watermark - (event_time(entry) or 0)) // 1_000_000
                 self._letter(
@@ -221,10 +242,12 @@ class JourneyPartition:
 
     def _letter(self, entry: AnyEntry, source: str, reason: Rejected, chunk: Chunk) -> None:
         """A dead letter for an entry: the original stays in its topic, so this carries what the log has of it."""
-        topic, partition = source.split("/")[:2]
-        self._metrics.dead_letter(topic, reason.code)
+        base, incarnation = split_source(source)
+        topic, partition = base.split("/")
+        chunk.lettered[topic, reason.code] += 1
         value = _encode({"key": entry.key, **{name: getattr(entry, name) for name in entry.__struct_fields__[3:]}})
-        headers = [*letter_headers(reason, topic, int(partition), entry.offset), ("parcours-pointer", b"1")]
+        headers = letter_headers(reason, topic, int(partition), entry.offset, incarnation=incarnation)
+        headers.append(("parcours-pointer", b"1"))
         chunk.letters.append((topic, entry.key.encode(), value, headers))
 
     async def _send(self, chunk: Chunk) -> None:
@@ -236,17 +259,30 @@ class JourneyPartition:
             values = {}
             for (conversion_id, person), (conversion, version) in chunk.results.items():
                 attribution = describe(person, conversion, currency, version)
-                self._metrics.published(attribution.status)
-                values[f"{conversion_id}|{person}".encode()] = _encode(attribution)
+                chunk.published[attribution.status] += 1
+                values[f"{conversion_id}|{person}".encode()] = self._fitting(attribution)
             await self._outbox.values("attributions", values)
         if chunk.letters:
             await self._outbox.dead_letters(chunk.letters)
 
-    def _index(self, chunk: Chunk) -> dict[str, list[str]]:
-        """New nodes by the day on which to look whether they have expired."""
+    def _fitting(self, attribution: Attribution) -> bytes:
+        """An attribution as JSON; without the credits of all but the first headline model when it would not fit its topic."""
+        packed = _encode(attribution)
+        if len(packed) > ATTRIBUTION_MAX:
+            first = self.marketing.headline_models[0]
+            kept = {first: attribution.credits.get(first, [])}
+            packed = _encode(msgspec.structs.replace(attribution, credits=kept))
+        return packed
+
+    def _index(self, chunk: Chunk, progress: Progress) -> dict[str, list[str]]:
+        """New nodes by the day on which to look whether they have expired: never a day that has been swept."""
         days: dict[str, list[str]] = {}
-        for key in chunk.created:
-            day = expires(chunk.touched[key], self._rules.keep) // DAY + 1
+        for key in chunk.created & chunk.touched.keys():
+            day = expires(key, chunk.touched[key], self._rules) // DAY + 1
+            if progress.sealed == NEVER:
+                progress.swept = min(progress.swept or day, day)
+            else:
+                day = max(day, progress.swept + 1)
             days.setdefault(f"x:{day}", []).append(key)
         return days
 
@@ -255,23 +291,20 @@ class JourneyPartition:
         if progress.sealed == NEVER:
             return
         today = progress.sealed // DAY
-        if progress.swept == 0:
-            progress.swept = today
-        if progress.swept >= today:
+        if progress.swept == 0 or progress.swept >= today:
             return
         suffix = f"x:{progress.swept}"
-        members = await self._tables.smembers(suffix)
-        keys = sorted(member.decode() for member in members)[:SWEEP_MAX]
+        keys = sorted(member.decode() for member in await self._tables.sample(suffix, SWEEP_MAX))
         await self._nodes.gather(set(keys))
         for key in keys:
             node = chunk.touched.get(key, self._nodes.get(key))
-            due = expires(node, self._rules.keep) // DAY + 1 if node is not None else 0
+            due = expires(key, node, self._rules) // DAY + 1 if node is not None else 0
             if due > today:
                 writes.sadd.setdefault(f"x:{due}", []).append(key)
             elif node is not None:
                 self._nodes.delete(key, node, writes)
                 chunk.touched.pop(key, None)
-        if len(keys) == len(members):
+        if len(keys) < SWEEP_MAX:
             writes.deletes.add(suffix)
             progress.swept += 1
         else:

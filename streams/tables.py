@@ -27,14 +27,13 @@ from importlib import resources
 from itertools import chain
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import hiredis
 import msgspec
 from redis import exceptions
-from redis.asyncio import Connection, ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 
 from models.errors import ConfigError
+from streams.redis_client import connect as connect  # noqa: PLC0414 (for callers of this module)
 
 CHUNK = 1000  # keys, or key and value pairs, per command: Lua's unpack() fails near 8,000 values
 KEEP = 10_000  # commits for which a deletion is remembered; a reader further behind reads everything
@@ -223,7 +222,7 @@ class Tables:
             return await self._redis.execute_command("MGET", *keys) if keys else []
         async with self._redis.pipeline(transaction=False) as pipe:
             for at in range(0, len(keys), CHUNK):
-                pipe.mget(keys[at : at + CHUNK])
+                pipe.execute_command("MGET", *keys[at : at + CHUNK])  # `mget` of a cluster's pipeline is another thing
             return list(chain.from_iterable(await pipe.execute()))
 
     async def hget(self, pairs: Sequence[tuple[str, bytes | str]]) -> list[bytes | None]:
@@ -236,7 +235,7 @@ class Tables:
             return found
         async with self._redis.pipeline(transaction=False) as pipe:
             for suffix, at in places.items():
-                pipe.hmget(self.key(suffix), [pairs[i][1] for i in at])
+                pipe.execute_command("HMGET", self.key(suffix), *[pairs[i][1] for i in at])
             for at, values in zip(places.values(), await pipe.execute(), strict=True):
                 for i, value in zip(at, values, strict=True):
                     found[i] = value
@@ -255,6 +254,11 @@ class Tables:
         """Whether the partition is still ours and where we left it. False when Redis went back, or somebody claimed."""
         held, stored = await self._redis.execute_command("HMGET", self._meta, "token", "position")
         return bool(held == token.encode() and _position(stored) == position)
+
+    async def sample(self, suffix: str, count: int) -> list[bytes]:
+        """Up to `count` different members of a set; all of them when it has fewer."""
+        found: list[bytes] = await self._redis.execute_command("SRANDMEMBER", self.key(suffix), count)
+        return found
 
     async def live(self) -> list[str]:
         """Suffixes of all rollup hashes that exist, in no particular order."""
@@ -409,44 +413,25 @@ async def retrying(
             return result
 
 
-class _Connection(Connection):
-    """Packs commands with hiredis: an MGET of 500 keys takes 250 µs of CPU in place of 580."""
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        if " " in args[0]:  # two words, as "SCRIPT LOAD"
-            return super().pack_command(*args)
-        try:
-            return [hiredis.pack_command(args)]
-        except TypeError:
-            return super().pack_command(*args)
-
-
-def connect(url: str) -> Redis:
-    """A client that raises at the first failure: a hidden second try would hide a lost reply. See `retrying`."""
-    pool: ConnectionPool = ConnectionPool.from_url(
-        url,
-        connection_class=_Connection,
-        protocol=2,
-        socket_timeout=5.0,
-        socket_connect_timeout=2.0,
-        socket_keepalive=True,
-        health_check_interval=15,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return Redis.from_pool(pool)
-
-
-async def check_server(redis: Redis) -> list[str]:
+async def check_server(redis: Redis | RedisCluster) -> list[str]:
     """What about this server endangers the state, one sentence each; empty when all is well or nothing can be learnt.
 
-    From INFO, which hosted servers allow where they forbid CONFIG.
+    From INFO, which hosted servers allow where they forbid CONFIG. Of a cluster, each primary is asked.
     """
     try:
-        info: dict[str, Any] = await redis.execute_command("INFO")
+        if isinstance(redis, RedisCluster):
+            await redis.initialize()
+            infos = [await redis.execute_command("INFO", target_nodes=node) for node in redis.get_primaries()]
+        else:
+            infos = [await redis.execute_command("INFO")]
     except exceptions.ResponseError as error:
         if is_away(error):
             raise
         return []
+    return list(dict.fromkeys(message for info in infos for message in _dangers(info)))
+
+
+def _dangers(info: dict[str, Any]) -> list[str]:
     messages = []
     version = str(info.get("redis_version", "7.0"))
     if int(version.split(".", 1)[0]) < 7:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import InvalidConfigurationError, TopicAlreadyExistsError, for_code
@@ -35,12 +36,23 @@ class Found(NamedTuple):
     note: str = ""
 
 
-def wanted(marketing: Marketing, replication: int = 1) -> list[Topic]:
+def journey_topic(generation: int) -> str:
+    """The log of record of a generation. In marks and metrics its name is `journey-events`, whichever generation it is."""
+    return f"{JOURNEY}.{generation}" if generation else JOURNEY
+
+
+def logical(topic: str) -> str:
+    """A topic's name without the generation."""
+    return JOURNEY if topic.startswith(f"{JOURNEY}.") else topic
+
+
+def wanted(marketing: Marketing, replication: int = 1, generation: int = 0) -> list[Topic]:
     """All topics of a configuration.
 
     Acknowledged data must not be lost: no unclean leader, and two replicas in sync where there are three or more. The log of
     record is kept without end, `attributions` by its newest value per key; dead letters are larger than what
-    they hold.
+    they hold. A producer whose clock is an hour ahead is refused by the broker (Kafka 3.6 and later): an event is judged to
+    be in the future by its record's timestamp, so that one has to be sound.
     """
     safe = {"unclean.leader.election.enable": "false"}
     if replication >= 3:
@@ -48,20 +60,24 @@ def wanted(marketing: Marketing, replication: int = 1) -> list[Topic]:
     counts = topic_partitions(marketing)
     log = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
     return [
-        *(Topic(topic, counts[topic], dict(safe)) for topic in TOPICS),
-        Topic(JOURNEY, counts[JOURNEY], safe | log),
-        Topic("attributions", counts[JOURNEY], safe | {"cleanup.policy": "compact"}),
+        *(Topic(topic, counts[topic], safe | {"message.timestamp.after.max.ms": "3600000"}) for topic in TOPICS),
+        Topic(journey_topic(generation), counts[JOURNEY], safe | log),
+        Topic("attributions", counts[JOURNEY], safe | {"cleanup.policy": "compact", "max.message.bytes": str(DEAD_LETTER_MAX)}),
         Topic("alerts", 1, dict(safe)),
         *(Topic(f"dlq.{topic}", counts[topic], safe | {"max.message.bytes": str(DEAD_LETTER_MAX)}) for topic in TOPICS),
     ]
 
 
 async def create(
-    servers: list[str], marketing: Marketing, *, replication: int = 1, dry_run: bool = False
-) -> list[Found]:
-    """Create what is missing and say how everything stands; what exists is never changed. Raises KafkaError."""
-    topics = wanted(marketing, replication)
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, client_id="parcours-topics")
+    servers: list[str], marketing: Marketing, *, replication: int = 1, dry_run: bool = False, generation: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> list[Found]:  # fmt: skip
+    """Create what is missing and say how everything stands; what exists is never changed. Raises KafkaError.
+
+    `options`: from `streams.security.kafka_options`.
+    """
+    topics = wanted(marketing, replication, generation)
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers, client_id="parcours-topics", **(options or {}))
     await admin.start()
     try:
         counts = await _counts(admin)

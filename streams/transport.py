@@ -27,6 +27,7 @@ from mode import Service
 from models.settings import Infrastructure
 from streams.batch import Batch, Positions, RawSchema
 from streams.claims import ClaimingConsumer, Partition
+from streams.security import faust_credentials
 
 __all__ = ["SCHEME", "Batch", "Consumer", "Positions", "RawSchema", "Transport", "app_settings", "register"]
 
@@ -186,6 +187,7 @@ def app_settings(infra: Infrastructure) -> dict[str, Any]:
     return {
         "id": infra.app_id,
         "broker": ";".join(brokers),
+        "broker_credentials": faust_credentials(infra),
         "broker_session_timeout": infra.session_timeout,
         "broker_heartbeat_interval": infra.heartbeat_interval,
         "broker_rebalance_timeout": infra.rebalance_timeout,

@@ -20,14 +20,14 @@ from models.wire import CLICK, DIRECT, VISIT, OrderMove, Stage, Touch
 
 _VISIT_LIKE = (CLICK, VISIT, DIRECT)
 EMPTY = Person()
+CONVERSIONS_MAX = 1_000
+"""Conversions a person may have open: beyond it the earliest are closed, that is, change no more."""
 _time = itemgetter(0)
 
 
 def fold_touch(node: Person | None, entry: Touch, context: Context) -> Folded:
     """A touch event arrives, in any order."""
     person = _forget(node or EMPTY, context)
-    if entry.t < context.watermark - context.rules.lateness:
-        return Folded(person, dropped="late")
     dims = (entry.channel, entry.network, entry.campaign)
     event = JourneyEvent(
         entry.t, entry.event_id, entry.cls, entry.kind, dims, entry.click_id, entry.flags, entry.cost, entry.digest
@@ -36,6 +36,8 @@ def fold_touch(node: Person | None, entry: Touch, context: Context) -> Folded:
     known = _twin(events, event.event_id)
     if known is not None and (known.t, known.digest) <= (event.t, event.digest):
         return Folded(person, dropped="duplicate")
+    if entry.t < context.watermark - context.rules.lateness:
+        return Folded(person, dropped="late")
     if person.trimmed is not None and event.t <= person.trimmed:
         return Folded(person, dropped="trimmed")
 
@@ -66,8 +68,6 @@ def fold_touch(node: Person | None, entry: Touch, context: Context) -> Folded:
 def fold_stage(node: Person | None, entry: Stage, context: Context) -> Folded:
     """A stage event that is configured as a conversion arrives."""
     person = _forget(node or EMPTY, context)
-    if entry.t < context.watermark - context.rules.lateness:
-        return Folded(person, dropped="late")
     if entry.stage not in context.rules.conversions:
         return Folded(person, dropped="ignored")
     conversion = Conversion(
@@ -78,6 +78,8 @@ def fold_stage(node: Person | None, entry: Stage, context: Context) -> Folded:
     known = _known(person, conversion.id)
     if known is not None and (known.t, known.digest) <= (conversion.t, conversion.digest):
         return Folded(person, dropped="duplicate")
+    if entry.t < context.watermark - context.rules.lateness:
+        return Folded(person, dropped="late")
     return _replace(person, known, conversion, context)
 
 
@@ -105,6 +107,8 @@ def _known(person: Person, conversion_id: str) -> Conversion | None:
 
 def _replace(person: Person, known: Conversion | None, conversion: Conversion, context: Context) -> Folded:
     """Put a conversion in the place of what was known of it, and file what that changes."""
+    if known is None and person.closed is not None and conversion.t <= person.closed:
+        return Folded(person, dropped="trimmed")
     others = [other for other in person.conversions if other is not known]
     earliest = conversion.t
     facts: list[Fact] = []
@@ -124,7 +128,10 @@ def _replace(person: Person, known: Conversion | None, conversion: Conversion, c
         conversion = conversion._replace(restated=True)
     if conversion.gone != "moved":
         insort(others, conversion)
-    folded = _refile(person._replace(conversions=tuple(others)), earliest, facts, context)
+    closed = person.closed
+    if len(others) > CONVERSIONS_MAX:
+        closed = others.pop(0).t
+    folded = _refile(person._replace(conversions=tuple(others), closed=closed), earliest, facts, context)
     if conversion.gone is not None:
         folded.changed = [*folded.changed, conversion]
     return folded

@@ -62,12 +62,16 @@ class Conversion(NamedTuple):
 
 
 class Person(NamedTuple):
-    """A journey. `first` is the time of the earliest touch event ever seen, `trimmed` of the latest that fell off its end."""
+    """A journey. `first` is the time of the earliest touch event ever seen, `trimmed` of the latest that fell off its end.
+
+    `closed` is the time of the latest conversion that fell off: those at or before it stay as they are filed.
+    """
 
     events: tuple[JourneyEvent, ...] = ()
     conversions: tuple[Conversion, ...] = ()
     first: int | None = None
     trimmed: int | None = None
+    closed: int | None = None
 
 
 class Report(NamedTuple):

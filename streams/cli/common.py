@@ -105,7 +105,8 @@ def infrastructure(**given: Any) -> Infrastructure:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "?"
-        raise Usage(f"PARCOURS_{name.upper()}: {first['msg']}; got {first.get('input')!r}") from None
+        got = "" if "password" in name or name.endswith("_url") else f"; got {first.get('input')!r}"
+        raise Usage(f"PARCOURS_{name.upper()}: {first['msg']}{got}") from None
 
 
 def marketing_of(path: Path | None) -> tuple[Marketing, list[Rate]]:

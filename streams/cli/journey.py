@@ -8,9 +8,11 @@ from typing import Annotated
 import msgspec
 import typer
 
+from models.settings import Infrastructure
 from streams.cli.common import Failure, Json, RedisUrl, console, infrastructure, row, say, table, when
 from streams.cli.explain import Journey, explain
 from streams.cli.reach import bare, redis_reachable
+from streams.security import redis_options
 
 NAME = "journey"
 
@@ -31,22 +33,23 @@ def command(
       parcours journey 42
     """
     infra = infrastructure(redis_url=redis_url)
-    redis_reachable(infra.redis_url)
-    found = asyncio.run(_find(infra.redis_url, infra.generation, person))
+    redis_reachable(infra.redis_url, **redis_options(infra))
+    found = asyncio.run(_find(infra, person))
     if json:
         say(msgspec.json.encode(found).decode())
     else:
         _print(found)
 
 
-async def _find(url: str, generation: int, person: str) -> Journey:
+async def _find(infra: Infrastructure, person: str) -> Journey:
     from attribution.nodes.state import Person
     from models.settings import Marketing
     from streams.blocks import partition_of
     from streams.codec import Names, unpack_node
     from streams.tables import Tables, configs, connect, journey_tag
 
-    redis = connect(url)
+    url, generation = infra.redis_url, infra.generation
+    redis = connect(url, **redis_options(infra))
     try:
         known = await configs(redis, generation)
         if not known:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from streams.cli.common import Failure, KafkaUrl, infrastructure, progress, say
 from streams.cli.reach import kafka_reachable
 from streams.files import InputRecord, by_time, key_of, read
+from streams.security import kafka_options
 
 NAME = "publish"
 _IN_FLIGHT = 20_000
@@ -41,11 +42,11 @@ def command(
     """
     infra = infrastructure(kafka_url=kafka_url)
     records = list(read(source)) if as_is else by_time(read(source))
-    servers = kafka_reachable(infra.kafka_url)
+    servers = kafka_reachable(infra.kafka_url, **kafka_options(infra))
     sent: Counter[str] = Counter()
     began = time.monotonic()
     with progress("publishing", len(records)) as bar:
-        asyncio.run(send(servers, records, rate, sent, bar))
+        asyncio.run(send(servers, records, rate, sent, bar, kafka_options(infra)))
     seconds = time.monotonic() - began
     for topic, n in sorted(sent.items()):
         say(f"{topic}: {n}")
@@ -58,13 +59,16 @@ async def send(
     rate: float | None,
     sent: Counter[str],
     progressed: Callable[[int], None],
+    options: Mapping[str, Any] | None = None,
 ) -> None:
     """Publish in order, and wait for every acknowledgement; `sent` counts those by topic. Raises Failure at the first error."""
     from aiokafka import AIOKafkaProducer
     from aiokafka.errors import KafkaError
 
     # One request in flight per partition keeps the order; an event over 1 MiB is for the worker to refuse.
-    producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", linger_ms=5, max_request_size=8 << 20)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=servers, acks="all", linger_ms=5, max_request_size=8 << 20, **(options or {})
+    )
     await producer.start()
     waiting: list[tuple[InputRecord, asyncio.Future[object]]] = []
 

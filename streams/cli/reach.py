@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from streams.cli.common import Failure, Usage
 
@@ -18,29 +19,29 @@ def servers_of(url: str) -> list[str]:
     for server in servers:
         host, colon, port = server.rpartition(":")
         if not (host and colon and port.isdigit() and 0 < int(port) < 65_536):
-            raise Usage(f"kafka-url: {url!r} is not an address such as kafka://127.0.0.1:9092")
+            raise Usage(f"kafka-url: {bare(url)!r} is not an address such as kafka://127.0.0.1:9092")
     if not servers:
         raise Usage("kafka-url: it is empty; give an address such as kafka://127.0.0.1:9092")
     return servers
 
 
-def kafka_reachable(url: str) -> list[str]:
-    """The addresses of a Kafka that answers. Raises Usage or Failure."""
+def kafka_reachable(url: str, **options: Any) -> list[str]:
+    """The addresses of a Kafka that answers. `options`: from `kafka_options`. Raises Usage or Failure."""
     servers = servers_of(url)
     try:
-        asyncio.run(_ask_kafka(servers))
+        asyncio.run(_ask_kafka(servers, options))
     except (OSError, TimeoutError):
         raise Failure(f"Kafka does not answer at {', '.join(servers)}: start it, or give --kafka-url") from None
     return servers
 
 
-async def _ask_kafka(servers: list[str]) -> None:
+async def _ask_kafka(servers: list[str], options: dict[str, Any]) -> None:
     from aiokafka.client import AIOKafkaClient
     from aiokafka.errors import KafkaError
 
     # What the client would log is what the error says.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    client = AIOKafkaClient(bootstrap_servers=servers, request_timeout_ms=int(_SECONDS * 1000))
+    client = AIOKafkaClient(bootstrap_servers=servers, request_timeout_ms=int(_SECONDS * 1000), **options)
     try:
         async with asyncio.timeout(2 * _SECONDS):
             await client.bootstrap()
@@ -51,20 +52,20 @@ async def _ask_kafka(servers: list[str]) -> None:
         logging.getLogger("aiokafka").setLevel(logging.NOTSET)
 
 
-def redis_reachable(url: str) -> None:
-    """Raises Usage when the URL is none, Failure when nothing answers there."""
-    asyncio.run(_ask_redis(url))
+def redis_reachable(url: str, **options: Any) -> None:
+    """Raises Usage when the URL is none, Failure when nothing answers there. `options`: from `redis_options`."""
+    asyncio.run(_ask_redis(url, options))
 
 
-async def _ask_redis(url: str) -> None:
+async def _ask_redis(url: str, options: dict[str, Any]) -> None:
     from redis.exceptions import RedisError
 
     from streams.tables import connect
 
     try:
-        redis = connect(url)
+        redis = connect(url, **options)
     except ValueError as error:
-        raise Usage(f"redis-url: {url!r} is not an address such as redis://127.0.0.1:6379/0 ({error})") from None
+        raise Usage(f"redis-url: {bare(url)!r} is not an address such as redis://127.0.0.1:6379/0 ({error})") from None
     try:
         await redis.execute_command("PING")
     except (RedisError, OSError) as error:

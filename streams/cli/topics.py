@@ -10,6 +10,7 @@ import typer
 from models.settings import load_marketing
 from streams.cli.common import FAILED, ConfigFile, KafkaUrl, console, infrastructure, note, row, table
 from streams.cli.reach import kafka_reachable
+from streams.security import kafka_options
 
 app = typer.Typer(
     no_args_is_help=True, help="The Kafka topics that Parcours reads and writes.", rich_markup_mode="rich"
@@ -45,8 +46,9 @@ def create(
 
     infra = infrastructure(kafka_url=kafka_url, config=config)
     marketing = load_marketing(infra.config)
-    servers = kafka_reachable(infra.kafka_url)
-    found = asyncio.run(create_topics(servers, marketing, replication=replication, dry_run=dry_run))
+    servers = kafka_reachable(infra.kafka_url, **kafka_options(infra))
+    made = create_topics(servers, marketing, replication=replication, dry_run=dry_run, options=kafka_options(infra))
+    found = asyncio.run(made)
     shown = table("topic", "partitions", "state", "settings", "note", right="partitions")
     for topic, state, count, text in found:
         settings = " ".join(f"{name}={value}" for name, value in topic.settings.items())

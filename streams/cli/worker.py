@@ -13,9 +13,10 @@ import typer
 
 from attribution.watermarks import topic_partitions
 from models.errors import ConfigError
-from models.settings import Marketing, load_marketing
+from models.settings import Infrastructure, Marketing, load_marketing
 from streams.cli.common import INTERRUPTED, ConfigFile, Failure, KafkaUrl, RedisUrl, infrastructure
 from streams.cli.reach import bare, kafka_reachable, redis_reachable
+from streams.security import kafka_options, redis_options
 
 NAME = "worker"
 STOP_SECONDS = 9.0
@@ -51,17 +52,18 @@ def command(
         raise ConfigError(f"PARCOURS_LOG_LEVEL: {infra.log_level!r} is none of DEBUG, INFO, WARNING, ERROR")
     marketing = load_marketing(infra.config)
     check_port(infra.web_host, infra.web_port, "--web-port")
-    servers = kafka_reachable(infra.kafka_url)
-    redis_reachable(infra.redis_url)
-    _topics_there(servers, marketing)
-    asyncio.run(_register(infra.redis_url, infra.generation, marketing))
+    servers = kafka_reachable(infra.kafka_url, **kafka_options(infra))
+    redis_reachable(infra.redis_url, **redis_options(infra))
+    generation = asyncio.run(_generation(infra))
+    _topics_there(servers, marketing, kafka_options(infra), generation)
+    asyncio.run(_register(infra, generation, marketing))
 
     from streams.app import create_app
 
     app = create_app(infra, marketing)
     worker = _worker(app, infra.log_level)
     log.info("Kafka %s, Redis %s, metrics http://%s:%s/metrics",
-             infra.kafka_url, bare(infra.redis_url), infra.web_host, infra.web_port)  # fmt: skip
+             bare(infra.kafka_url), bare(infra.redis_url), infra.web_host, infra.web_port)  # fmt: skip
     try:
         worker.execute_from_commandline()
     except SystemExit as ended:
@@ -104,27 +106,38 @@ def _worker(app: Any, level: str) -> Any:
     return worker
 
 
-def _topics_there(servers: list[str], marketing: Marketing) -> None:
+def _topics_there(servers: list[str], marketing: Marketing, options: dict[str, Any], generation: int) -> None:
     """Raises Failure when topics are missing, ConfigError when one has another number of partitions."""
-    from streams.topics import create
+    from streams.topics import create, logical
 
-    found = asyncio.run(create(servers, marketing, dry_run=True))
+    found = asyncio.run(create(servers, marketing, dry_run=True, options=options, generation=generation))
     missing = [item.topic.name for item in found if item.state == "missing" and item.topic.name != "alerts"]
     if missing:
         raise Failure(f"Kafka has no topic {', '.join(missing)}: create them with parcours topics create")
     for item in found:
-        if item.state == "differs" and item.topic.name in topic_partitions(marketing):
+        if item.state == "differs" and logical(item.topic.name) in topic_partitions(marketing):
             raise ConfigError(
                 f"topics.{item.topic.name}: configured with {item.topic.partitions} partitions, but Kafka has {item.found}; "
                 "correct the configuration, or rebuild for another count"
             )
 
 
-async def _register(url: str, generation: int, marketing: Marketing) -> None:
+async def _generation(infra: Infrastructure) -> int:
+    from streams.generations import located
+    from streams.tables import connect
+
+    redis = connect(infra.redis_url, **redis_options(infra))
+    try:
+        return (await located(redis, infra)).generation
+    finally:
+        await redis.aclose()
+
+
+async def _register(infra: Infrastructure, generation: int, marketing: Marketing) -> None:
     """Give the configuration its number, as the worker would: what is wrong with it is said here without a stack trace."""
     from streams.tables import connect, register_config
 
-    redis = connect(url)
+    redis = connect(infra.redis_url, **redis_options(infra))
     try:
         await register_config(redis, generation, marketing.text())
     finally:

@@ -18,12 +18,14 @@ from zlib import crc32
 
 import redis
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.structs import RecordMetadata
+from integration.apache_kafka import make_broker
 
 from attribution.watermarks import JOURNEY, topic_partitions
 from models.settings import Marketing
-from streams.embedded import Broker, RedisServer, free_port
+from streams.embedded import RedisServer, free_port
 from streams.tables import ingest_tag, journey_tag
+from streams.topics import create, wanted
 
 ROOT = Path(__file__).resolve().parents[2]
 Item = tuple[str, bytes]
@@ -84,10 +86,11 @@ class Stack:
         self.config = folder / "parcours.toml"
         self.config.write_text(toml)
         self.marketing: Marketing = load_marketing(self.config)
-        self.broker = Broker()
+        self.broker = make_broker()
         self.redis_server = RedisServer()
         self.workers: list[Worker] = []
-        self.sent: Counter[tuple[str, int]] = Counter()
+        self.partitions = {topic.name: topic.partitions for topic in wanted(self.marketing)}
+        self.sent: Counter[tuple[str, int]] = Counter()  # by topic and partition: the offset that ingest must reach
         self._extra = env
 
     def __enter__(self) -> Stack:
@@ -120,7 +123,7 @@ class Stack:
 
     @property
     def address(self) -> str:
-        return self.broker.url.removeprefix("kafka://")
+        return self.broker.address
 
     def worker(self, name: str | None = None, **env: str) -> Worker:
         worker = Worker(self, name or f"worker-{len(self.workers)}", **env)
@@ -128,33 +131,35 @@ class Stack:
         return worker
 
     async def _create_topics(self) -> None:
-        counts = topic_partitions(self.marketing)
-        others = {"attributions": 2, "alerts": 1, **{f"dlq.{topic}": 1 for topic in counts if topic != JOURNEY}}
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
-        await admin.start()
-        try:
-            await admin.create_topics([NewTopic(name, n, 1) for name, n in {**counts, **others}.items()])
-        finally:
-            await admin.close()
+        found = await create([self.address], self.marketing)
+        assert all(topic.state in {"created", "exists"} for topic in found), found
 
     def publish(self, items: Iterable[Item], timestamp_ms: Callable[[Item], int | None] = lambda item: None) -> None:
         """Produce (topic, value) in order; the partition follows from the person or order, as a tracker's key would."""
         asyncio.run(self._publish(list(items), timestamp_ms))
 
     async def _publish(self, items: list[Item], timestamp_ms: Callable[[Item], int | None]) -> None:
-        counts = topic_partitions(self.marketing)
-        producer = AIOKafkaProducer(bootstrap_servers=self.address, acks="all", linger_ms=5)
+        producer = AIOKafkaProducer(bootstrap_servers=self.address, acks="all", linger_ms=5, max_request_size=8 << 20)
         await producer.start()
         try:
             pending = []
             for topic, value in items:
-                partition = crc32(_key(value)) % counts[topic]
-                self.sent[topic, partition] += 1
+                partition = self.partition(topic, value)
                 stamp = timestamp_ms((topic, value))
                 pending.append(await producer.send(topic, value, partition=partition, timestamp_ms=stamp))
-            await asyncio.gather(*pending)
+            self.expect(await asyncio.gather(*pending))
         finally:
             await producer.stop()
+
+    def partition(self, topic: str, value: bytes) -> int:
+        """Where `publish` sends a record."""
+        return crc32(_key(value)) % self.partitions[topic]
+
+    def expect(self, acknowledged: Iterable[RecordMetadata]) -> None:
+        """Have `settle` wait for these records."""
+        for record in acknowledged:
+            key = record.topic, record.partition
+            self.sent[key] = max(self.sent[key], record.offset + 1)
 
     def redis(self) -> redis.Redis:
         return redis.Redis.from_url(self.redis_server.url)
@@ -252,11 +257,10 @@ class Stack:
             consumer.assign(tps)
             await consumer.seek_to_beginning()
             left = {tp: ends[tp.partition] for tp in tps}
-            while left:
-                for tp, batch in (await consumer.getmany(timeout_ms=200)).items():
+            # By position: a log can end in markers that are no records.
+            while any([await consumer.position(tp) < end for tp, end in left.items()]):
+                for batch in (await consumer.getmany(timeout_ms=200)).values():
                     records += batch
-                    if batch[-1].offset + 1 >= left[tp]:
-                        del left[tp]
         finally:
             await consumer.stop()
         return records
@@ -264,7 +268,7 @@ class Stack:
     def attributions(self) -> dict[str, dict[str, Any]]:
         """By conversion id, the record of the highest version; of a conversion that moved, only where it is now."""
         newest: dict[bytes, dict[str, Any]] = {}
-        for record in self.read("attributions", 2):
+        for record in self.read("attributions", self.partitions["attributions"]):
             value = json.loads(record.value)
             held = newest.get(record.key)
             if held is None or tuple(value["version"]) > tuple(held["version"]):
@@ -272,7 +276,7 @@ class Stack:
         return {value["conversion_id"]: plain(value) for value in newest.values() if value["reason"] != "moved"}
 
     def dead_letters(self, topic: str) -> list[Any]:
-        return self.read(f"dlq.{topic}", 1)
+        return self.read(f"dlq.{topic}", self.partitions[f"dlq.{topic}"])
 
 
 def _key(value: bytes) -> bytes:

@@ -78,6 +78,7 @@ PERSONS = st.builds(
     st.lists(CONVERSIONS, max_size=3).map(tuple),
     maybe(TIMES),
     maybe(TIMES),
+    maybe(TIMES),
 )
 REPORTS = st.builds(
     Report, TIMES, IDS, maybe(TIMES), IDS, MICROS, maybe(MICROS), NAMES, st.integers(1, 10**18),

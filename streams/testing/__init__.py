@@ -1,0 +1,5 @@
+"""Test driver and deterministic simulation. `python -m streams.testing --help` runs seeded simulations."""
+
+from streams.testing.driver import Driver, Unsettled, Worker
+
+__all__ = ["Driver", "Unsettled", "Worker"]

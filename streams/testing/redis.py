@@ -1,0 +1,142 @@
+"""A worker's way to the real Redis, on which requests and replies get lost, are slow, or wait for a stopped server.
+
+A request takes virtual time there and back; in between the real server answers while time stands still. So the order in
+which the workers' calls reach it follows from the seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import ConnectionError as Gone
+from redis.exceptions import TimeoutError as TimedOut
+
+from streams.memory_kafka import Cluster
+from streams.tables import connect
+from streams.testing.clock import Loop
+
+T = TypeVar("T")
+ANSWER_SECONDS = 5.0  # as `streams.tables.connect` has it
+
+
+class Line:
+    """The network between all workers and Redis. Latencies and delays in seconds."""
+
+    def __init__(self, rng: Random, cluster: Cluster, latency: tuple[float, float] = (0.0005, 0.004)) -> None:
+        """`cluster` knows which processes are stopped or dead."""
+        self.rng = rng
+        self.latency = latency
+        self.slow = 0.0
+        self.lose_request = 0
+        self.lose_reply = 0
+        self.lost = 0
+        self.stopped: asyncio.Event | None = None
+        self._cluster = cluster
+        self._kept: set[asyncio.Task[None]] = set()
+
+    async def call(self, client: str, write: bool, send: Callable[[], Awaitable[T]]) -> T:
+        """`send` the request of a worker; `write`: one whose loss matters."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Loop)
+        await self._cluster.running(client)
+        try:
+            await asyncio.sleep(self.rng.uniform(*self.latency) + self.slow)
+        except asyncio.CancelledError:
+            # A request on its way can't be taken back: it arrives, or it does not.
+            if write and self.stopped is None and self.rng.random() < 0.5:
+                self._send(loop, send)
+            raise
+        if write and self.lose_request:
+            self.lose_request -= 1
+            self.lost += 1
+            raise Gone("the request was lost")
+        if self.stopped is not None:
+            await self._wait(loop, self.stopped, send)
+        result = loop.blocking(self._own(send))
+        await asyncio.sleep(self.rng.uniform(*self.latency))
+        await self._cluster.running(client)
+        if write and self.lose_reply:
+            self.lose_reply -= 1
+            self.lost += 1
+            raise Gone("the reply was lost")
+        return result
+
+    async def _wait(self, loop: Loop, stopped: asyncio.Event, send: Callable[[], Awaitable[Any]]) -> None:
+        """In the socket of a server that does not run: worked when it runs again, also when nobody waits any more."""
+        try:
+            await asyncio.wait_for(stopped.wait(), ANSWER_SECONDS)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            self._later(loop, stopped, send)
+            if isinstance(error, TimeoutError):
+                raise TimedOut("no reply") from None
+            raise
+
+    def _later(self, loop: Loop, stopped: asyncio.Event, send: Callable[[], Awaitable[Any]]) -> None:
+        async def work() -> None:
+            await stopped.wait()
+            self._send(loop, send)
+
+        task = asyncio.create_task(work())
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
+
+    def _send(self, loop: Loop, send: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            loop.blocking(self._own(send))
+        except Exception:
+            return  # nobody hears of it
+
+    @staticmethod
+    async def _own(send: Callable[[], Awaitable[T]]) -> T:
+        return await send()
+
+
+class _Pipeline(Pipeline):
+    line: Line
+    client: str
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        stack = list(self.command_stack)
+
+        async def send() -> list[Any]:
+            self.command_stack = stack
+            return await super(_Pipeline, self).execute(raise_on_error)
+
+        return await self.line.call(self.client, False, send)
+
+
+class WorkerRedis(Redis):
+    """A client as `streams.tables.connect` makes it, whose calls go over the line."""
+
+    line: Line
+    client: str
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        write = args[0] == "EVALSHA"  # a claim, a commit
+        return await self.line.call(self.client, write, lambda: super(WorkerRedis, self).execute_command(*args, **options))
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        made = _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        made.line, made.client = self.line, self.client
+        return made
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Loop)
+        loop.blocking(self.connection_pool.disconnect())
+
+
+def connector(line: Line, client: str) -> Callable[..., Redis]:
+    """What a worker's runtime takes in place of `streams.tables.connect`."""
+
+    def make(url: str, **options: Any) -> Redis:
+        made = WorkerRedis.from_pool(connect(url, **options).connection_pool)
+        made.line, made.client = line, client
+        return made
+
+    return make
