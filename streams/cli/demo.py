@@ -116,14 +116,16 @@ async def _load(demo: Demo, plain: bool) -> None:
     with Progress(*columns, console=console(), disable=plain, transient=True) as bar:
         publishing = bar.add_task("publishing the history", total=None)
         applying = bar.add_task("attributing it", total=None)
-        spoken = began
+        spoken, said = began, ""
 
         def applied(n: int, of: int) -> None:
-            nonlocal spoken
+            nonlocal spoken, said
             bar.update(applying, completed=n, total=of)
             if plain and time.monotonic() - spoken > _PLAIN_SECONDS:
                 spoken = time.monotonic()
-                say(f"{n:,} of {of:,} events read")
+                text = f"{n:,} of {of:,} events read" if n < of else "all events read; attributing the last of them"
+                if text != said:
+                    say(said := text)
 
         await demo.load(lambda n: bar.update(publishing, completed=n), applied)
     say(f"{demo.published:,} events of history attributed in {time.monotonic() - began:.1f} s")
