@@ -37,6 +37,9 @@ _FOLDS: dict[type, Callable[[Any, Any, Context], Folded]] = {
 }
 
 
+_TIMED = frozenset((Touch, Stage, OrderReport, RefundReport, CancelReport))
+
+
 def fold(node: Node, entry: AnyEntry, context: Context) -> Folded:
     """Apply one entry to its node. Pure: the node is a value, and so is what comes back."""
     return _FOLDS[type(entry)](node, entry, context)
@@ -44,9 +47,7 @@ def fold(node: Node, entry: AnyEntry, context: Context) -> Folded:
 
 def event_time(entry: AnyEntry) -> int | None:
     """The event time an entry brings to its partition; a cost or a move brings none."""
-    if isinstance(entry, Touch | Stage | OrderReport | RefundReport | CancelReport):
-        return entry.t
-    return None
+    return entry.t if type(entry) in _TIMED else None  # type: ignore[union-attr]
 
 
 def expires(key: str, node: Node, rules: Rules) -> int:
