@@ -12,18 +12,23 @@ PY := $(VENV)/bin/python
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-input
 INSTALLED := $(VENV)/.parcours-installed
 LINT_INSTALLED := $(LINT)/.parcours-installed
+KAFKA := .parcours/kafka
+KAFKA_FETCHED := $(KAFKA)/.fetched
 
 FOR ?=
 JOBS ?= 2
+MINUTES ?= 10
+BROKER ?=
+SEED ?=
 ARGS ?=
 SOURCES := $(wildcard models attribution streams tests bench docs/generate.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check lint types imports format docs schemas lock bench clean
+.PHONY: help install demo test mutants kafka test-kafka check lint types imports format docs schemas lock bench chaos soak clean
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make demo FOR=60        stop the demo by itself after 60 seconds"
 	@echo "  make test JOBS=4        four test processes (default 2)"
@@ -58,7 +63,22 @@ demo: $(INSTALLED) ## run everything here: broker, Redis, worker and a simulated
 test: $(INSTALLED) ## run all tests
 	@$(PY) -m pytest -n $(JOBS) --dist loadscope $(ARGS)
 
+kafka: $(KAFKA_FETCHED) ## fetch Apache Kafka for the integration tests (needs java and mvn)
+
+$(KAFKA_FETCHED): tests/kafka/pom.xml
+	@command -v java >/dev/null && command -v mvn >/dev/null || { echo "Apache Kafka for the tests needs java and mvn; on Debian and Ubuntu install openjdk-17-jre-headless and maven." >&2; exit 1; }
+	@rm -rf $(KAFKA)
+	@echo "Fetching Apache Kafka into $(KAFKA)..."
+	@mvn --quiet --batch-mode --file tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/$(KAFKA)"
+	@touch $@
+
+test-kafka: $(INSTALLED) $(KAFKA_FETCHED) ## run the integration tests on Apache Kafka
+	@PARCOURS_TEST_BROKER=apache $(PY) -m pytest -n $(JOBS) --dist loadscope tests/integration $(ARGS)
+
 check: lint types imports test ## what CI runs: lint, types, import rules, then all tests
+
+mutants: $(INSTALLED) ## take each protection out in turn and see which simulation notices
+	@$(PY) -m tests.simulation.mutants
 
 lint: $(LINT_INSTALLED) ## ruff: rules and format
 	@$(LINT)/bin/ruff check $(SOURCES)
@@ -91,6 +111,12 @@ lock: $(LINT_INSTALLED) ## write the lock files anew from pyproject.toml (UPGRAD
 
 bench: $(INSTALLED) ## measure cost per event (ARGS go to it)
 	@$(PY) -m bench $(ARGS)
+
+chaos: $(INSTALLED) ## faults on real processes for MINUTES (BROKER=apache or embedded, SEED=n)
+	@PYTHONPATH=tests $(PY) -m chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+
+soak: $(INSTALLED) ## a worker at a steady rate for MINUTES: memory, lag, rewinds (ARGS go to it)
+	@PYTHONPATH=tests $(PY) -m bench.soak --minutes $(MINUTES) $(ARGS)
 
 clean: ## remove the environments, caches and local state
 	@rm -rf $(VENV) $(LINT) build dist *.egg-info .parcours .pytest_cache .mypy_cache .ruff_cache .hypothesis \

@@ -217,6 +217,8 @@ class Intake:
         else:
             margin = None if self._margin_rate is None else to_micros(Decimal(gross).scaleb(-6) * self._margin_rate)
         rate_num, rate_scale = self._rates.lookup(event.currency, self._calendar.date(t))
+        if rate_num > _WIRE_MAX:
+            raise Rejected("out_of_range", "$.currency", "its rate has too many digits for 64 bits")
         for amount, path in ((gross, "$.revenue"), (margin or 0, "$.margin")):
             _converted(amount, (rate_num, rate_scale), path)
         updated = None if event.updated_at is None else timely(event.updated_at, "$.updated_at")

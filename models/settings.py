@@ -236,6 +236,7 @@ class Infrastructure(BaseSettings):
     redis_key_file: Path | None = None
     config: Path | None = None
     app_id: str = "parcours"
+    # Only for looking into another generation than the current one, which Redis tells (`parcours rebuild`).
     generation: int = 0
     web_host: str = "127.0.0.1"
     web_port: int = 6066

@@ -190,7 +190,9 @@ class Runtime:
         part = self.claims.parts.get(batch.tp)
         if part is None:
             return
-        outcome = await part.work(batch)
+        # A batch before this one may have got lost between the fetch and here, as with an agent that fails.
+        whole = batch.start == part.position.offset
+        outcome = await part.work(batch) if whole else Outcome.REWIND
         if outcome is Outcome.APPLIED:
             self.app.consumer.done(batch)
             return
@@ -284,12 +286,12 @@ class Runtime:
             "claims": [self._claim_status(tp, part) for tp, part in sorted(parts.items())],
             "generation": self.infra.generation,
             "configuration": {
-                "hash": self.marketing.digest(), "number": self.claims.number if self.claims else None,
+                "hash": self.marketing.digest(),
+                "number": self.claims.number if self.claims else None,
             },
             "problems": self.problems(),
             "business": self.exporter.status() if self.exporter else {},
         }
-
 
     def _claim_status(self, tp: TP, part: Part) -> dict[str, Any]:
         """Where one partition stands. Times in seconds since 1970, None while unknown."""
@@ -308,9 +310,9 @@ def _seconds(t: int | None) -> float | None:
 
 
 async def topic_names(producer: AIOKafkaProducer) -> set[str]:
-    """All topics that Kafka has."""
-    metadata = await producer.client.fetch_all_metadata()
-    return set(metadata.topics())
+    """All topics that Kafka has; of a producer without a client (the one in memory), none."""
+    client = getattr(producer, "client", None)
+    return set() if client is None else set((await client.fetch_all_metadata()).topics())
 
 
 def _tune_gc() -> None:

@@ -25,6 +25,8 @@ from faust.types import TP
 # was still being worked, or it was just rewound) waits until the request comes back.
 FETCH_WAIT_MS = 100
 COMMIT_SECONDS = 5.0
+POLL_BYTES = 4 << 20  # of values in one poll, as far as the records before it foretell
+USUAL_SIZE = 1000.0  # bytes of a value; at this size and below, only the configured number of records limits a poll
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +36,7 @@ class Batch:
     `records` is never empty. `start` is the position the fetch was made from: the `end` of the batch before, or what
     was sought. It is not `records[0].offset`: compaction and transaction markers leave holes. `highwater` is the offset
     the next produced record will have, as the last fetch response said; None before the first. `session` counts claims
-    and rewinds.
+    and rewinds. `size` is that of all values in bytes.
     """
 
     tp: TP
@@ -44,6 +46,7 @@ class Batch:
     generation: int
     highwater: int | None
     applied: bool = field(default=False, repr=False)
+    size: int = 0
 
     @property
     def end(self) -> int:
@@ -99,10 +102,14 @@ class FetchThread(driver.AIOKafkaConsumerThread):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.placements: dict[TP, Placement] = {}
+        self._record_size = USUAL_SIZE
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        # A tracker may write in transactions: what it aborted did not happen. Faust asks for this only when it writes
+        # in transactions itself.
+        consumer._isolation_level = "read_committed"
         return consumer
 
     async def place(self, tp: TP, offset: int, session: int, generation: int) -> bool:
@@ -149,7 +156,13 @@ class FetchThread(driver.AIOKafkaConsumerThread):
             # worker is alive, so that waiting for Redis doesn't run into the poll interval.
             with consumer._subscription.fetch_context():
                 return {}
+        # Kafka's limits count compressed bytes, a poll's limit counts records: neither bounds what a poll takes in memory.
+        most = max(1, int(POLL_BYTES / self._record_size))
+        max_records = most if max_records is None else min(max_records, most)
         found = await super()._fetch_records(consumer, active_partitions, timeout=timeout, max_records=max_records)
+        sizes = {tp: sum(record.serialized_value_size for record in records) for tp, records in found.items()}
+        if count := sum(map(len, found.values())):
+            self._record_size = max(sum(sizes.values()) / count, USUAL_SIZE, self._record_size * 0.9)
         batches: dict[TP, Batch] = {}
         # No await from here on: a seek runs in this thread too and can't come between the fetch and its stamp.
         for partition, records in found.items():
@@ -158,7 +171,15 @@ class FetchThread(driver.AIOKafkaConsumerThread):
             if placement is None:
                 continue
             highwater = getattr(self.partition_state(tp), "highwater", None)
-            batch = Batch(tp, records, placement.position, placement.session, placement.generation, highwater)
+            batch = Batch(
+                tp,
+                records,
+                placement.position,
+                placement.session,
+                placement.generation,
+                highwater,
+                size=sizes[partition],
+            )
             placement.position = batch.end
             placement.mark = (placement.mark[0] + 1, batch.end)
             batches[tp] = batch

@@ -26,8 +26,8 @@ class Nodes:
         self._cached: dict[str, Node] = {}
         self._memos: dict[str, Memo] = {}
 
-    async def gather(self, keys: set[str]) -> None:
-        """Load what is not cached, in at most two round trips, and make room first."""
+    async def gather(self, keys: set[str]) -> bool:
+        """Load what is not cached, in at most two round trips, and make room first. Whether anything was read."""
         excess = len(self._cached) + len(keys) - self._limit
         if excess > 0:
             for key in [key for key in self._cached if key not in keys][:excess]:
@@ -40,6 +40,7 @@ class Nodes:
             self._load(plain, await self._tables.get([f"n:{key}" for key in plain]))
         if costs:
             self._load(costs, await self._tables.hget([(COSTS, key[2:]) for key in costs]))
+        return bool(missing)
 
     def _load(self, keys: list[str], packed: Iterable[bytes | None]) -> None:
         for key, value in zip(keys, packed, strict=True):

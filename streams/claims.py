@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, time
 from typing import Any, cast
 
 from faust.transport.consumer import ensure_TP
@@ -55,6 +55,7 @@ class ClaimingConsumer(driver.Consumer):
 
     retry_seconds = 1.0  # between two attempts at a claim
     claim_wait = 0.5  # how long a rebalance waits for the claims it started
+    answer_seconds = 5.0  # a log's end is believed for so long after the fetch response that told it
 
     _thread: FetchThread
 
@@ -137,9 +138,17 @@ class ClaimingConsumer(driver.Consumer):
         return max(0, highwater - (part.position if read is None else read))
 
     def at_end(self, tp: TP) -> bool:
-        """Whether all that the log holds is done."""
+        """Whether all that the log holds is done, by a fetch response of the last `answer_seconds`.
+
+        While a broker is away its last answer says nothing about what has been appended since.
+        """
         part, highwater, read = self._ends(tp)
-        return part is not None and highwater is not None and read is not None and read >= highwater
+        return part is not None and highwater is not None and read is not None and read >= highwater and self._fresh(tp)
+
+    def _fresh(self, tp: TP) -> bool:
+        # aiokafka stamps each response with this process's clock, in ms; a step of that clock counts as no answer.
+        answered = getattr(self._thread.partition_state(tp), "timestamp", None)
+        return answered is None or abs(time() - answered / 1000) <= self.answer_seconds
 
     def on_revoke(self, listener: RevokeListener) -> None:
         """Have `listener(revoked)` awaited at each revocation, before `positions.released`; at most a few seconds."""

@@ -148,8 +148,12 @@ class Lanes:
                 await self._work(batch)
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            assert task is not None
+            if lane.closed or (isinstance(error, asyncio.CancelledError) and task.cancelling()):
                 raise  # the lane itself is cancelled; a cancellation from within the work is a failure like others
+            while task.cancelling():
+                # Before Python 3.13 a TaskGroup leaves its parent so when a child fails while it waits (gh-116720).
+                task.uncancel()
             log.exception("%s: offsets %s to %s not applied", batch.tp, batch.start, batch.end)
             await self._failed(lane, batch, error)
         else:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 _SECONDS = 30.0
 
@@ -46,14 +47,16 @@ async def reader(kafka: Kafka, **settings: Any) -> AsyncIterator[AIOKafkaConsume
 
 async def partitions(kafka: Kafka, topics: Iterable[str]) -> list[TopicPartition]:
     """All partitions of those of the topics that exist."""
-    async with reader(kafka) as consumer:
-        there = await consumer.topics()
-        return [
-            TopicPartition(topic, p)
-            for topic in topics
-            if topic in there
-            for p in sorted(consumer.partitions_for_topic(topic) or ())
-        ]
+    # A consumer that has assigned nothing knows of no partitions, unless the broker tells more than it was asked for.
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.servers, client_id="parcours-cli", **kafka.options)
+    await admin.start()
+    try:
+        there = {
+            found["topic"]: [p["partition"] for p in found["partitions"]] for found in await admin.describe_topics()
+        }
+    finally:
+        await admin.close()
+    return [TopicPartition(topic, p) for topic in topics for p in sorted(there.get(topic, ()))]
 
 
 async def bounds(kafka: Kafka, tps: Iterable[TopicPartition]) -> dict[TopicPartition, Bounds]:

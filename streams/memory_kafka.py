@@ -1,7 +1,7 @@
 """Kafka in memory: logs, a consumer group with generations, and stand-ins for aiokafka's consumer and producer.
 
 Only the network is replaced. A worker on this cluster runs Faust, the batch transport with its fetch thread (in the main
-thread here) and the outbox as they are; `memory_transport` gives its app the stand-ins. What may go wrong on the way is
+thread here) and the outbox as they are; `streams.testing.worker` gives its app the stand-ins. What may go wrong on the way is
 asked of `Cluster.faults`.
 
 Like Kafka: fetches are not fenced, commits are; offsets may have holes; a produce that failed may have been appended;
@@ -11,6 +11,8 @@ the high watermark is known from fetch responses only; a position outside the lo
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -29,12 +31,8 @@ from aiokafka.errors import (
     RequestTimedOutError,
 )
 from aiokafka.structs import RecordMetadata
-from faust.transport import base
 from faust.types import TP
 from mode.utils.futures import maybe_async
-
-from streams import transport
-from streams.batch import FetchThread
 
 Fate = Literal["appended", "lost", "unacknowledged", "doubled"]
 """Of one produce request: as wished; not appended, error; appended, error; appended twice by a retry, acknowledged."""
@@ -125,6 +123,14 @@ class Cluster:
         """All records of a topic, partition by partition."""
         return [record for p in range(self.topics[topic]) for record in self.logs[TP(topic, p)].records]
 
+    def digest(self) -> str:
+        """Of all that was ever appended."""
+        sha = hashlib.sha1(usedforsecurity=False)
+        for tp, log in self.logs.items():
+            for record in log.records:
+                sha.update(repr((tp, record.offset, record.timestamp, record.key, record.value)).encode())
+        return sha.hexdigest()[:12]
+
     async def running(self, client: str) -> None:
         """Returns at once, or when a stopped process runs again: nothing of it reaches the network before."""
         while (frozen := self.frozen.get(client)) is not None:
@@ -135,6 +141,11 @@ class Cluster:
     def start(self) -> None:
         """Begin to coordinate the group."""
         self._group = asyncio.create_task(self._coordinate(), name="group coordinator")
+
+    def check(self) -> None:
+        """Raises what has ended the coordinator: an error of the simulation, not of a worker."""
+        if self._group is not None and self._group.done() and not self._group.cancelled():
+            self._group.result()
 
     def join(self, member: MemoryConsumer) -> None:
         self.members[member.client] = member
@@ -162,7 +173,9 @@ class Cluster:
             self.rng.shuffle(members)
             topics = {topic for member in self.members.values() for topic in member.topics}
             tps = sorted(tp for tp in self.logs if tp.topic in topics)
-            shares = {client: {tp for i, tp in enumerate(tps) if i % len(members) == n} for n, client in enumerate(members)}
+            shares = {
+                client: {tp for i, tp in enumerate(tps) if i % len(members) == n} for n, client in enumerate(members)
+            }
             await asyncio.gather(
                 *(self.members[client].assign(share, self.generation) for client, share in shares.items())
             )
@@ -187,6 +200,7 @@ class MemoryConsumer:
     def __init__(self, cluster: Cluster, client: str, max_poll_records: int) -> None:
         self.client = client
         self.topics: set[str] = set()
+        self.context: contextvars.Context | None = None  # of the worker; rebalances call into it
         self._cluster = cluster
         self._listener: Any = None
         self._states: dict[TP, PartitionState] = {}
@@ -230,11 +244,9 @@ class MemoryConsumer:
             await self._cluster.running(self.client)
             await maybe_async(listen(tps))
 
-        task = asyncio.create_task(told(), context=self._context) if self._context else asyncio.create_task(told())
+        task = asyncio.create_task(told(), context=self.context) if self.context else asyncio.create_task(told())
         while not task.done() and self._cluster.members.get(self.client) is self:
             await asyncio.wait({task}, timeout=0.1)
-
-    _context: Any = None
 
     def assignment(self) -> set[TopicPartition]:
         return set(self._states)
@@ -372,7 +384,7 @@ class MemoryProducer:
         return acknowledged
 
     def _cluster_task(self, coro: Any) -> None:
-        task = asyncio.create_task(coro, name=f"produce {self._client}", context=_network())
+        task = asyncio.create_task(coro, name=f"produce {self._client}", context=contextvars.Context())
         _IN_FLIGHT.add(task)
         task.add_done_callback(_IN_FLIGHT.discard)
 
@@ -388,7 +400,9 @@ class MemoryProducer:
         fate = faults.produced(self._client, tp.topic)
         offset = -1
         for _ in range({"lost": 0, "doubled": 2}.get(fate, 1)):
-            offset = self._cluster.append(*tp, value, key=key, headers=headers, timestamp_ms=timestamp_ms)
+            offset = self._cluster.append(
+                tp.topic, tp.partition, value, key=key, headers=headers, timestamp_ms=timestamp_ms
+            )
         await asyncio.sleep(faults.latency())
         await self._cluster.running(self._client)
         if self._dead or acknowledged.done():
@@ -401,72 +415,3 @@ class MemoryProducer:
 
 
 _IN_FLIGHT: set[asyncio.Task[None]] = set()
-
-
-def _network() -> Any:
-    import contextvars
-
-    return contextvars.Context()
-
-
-class _Inline(FetchThread):
-    """The fetch thread without a thread: the same calls, run where they are made."""
-
-    async def maybe_start(self) -> bool:
-        if self._consumer is not None:
-            return False
-        await self.start()
-        return True
-
-    async def start(self) -> None:
-        import contextvars
-
-        self._consumer = self._create_worker_consumer(self.transport)
-        self._consumer._context = contextvars.copy_context()
-        await self._consumer.start()
-
-    async def stop(self) -> None:
-        if self._consumer is not None:
-            await self._consumer.stop()
-
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        return MemoryConsumer(transport.cluster, transport.client, self.app.conf.broker_max_poll_records)
-
-    async def call_thread(self, fun: Any, *args: Any, **kwargs: Any) -> Any:
-        return await maybe_async(fun(*args, **kwargs))
-
-    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        await self.consumer.on_partitions_revoked(revoked)
-
-    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        await self.consumer.on_partitions_assigned(assigned, generation_id)
-
-    def close(self) -> None: ...
-
-
-class _Consumer(transport.Consumer):
-    def _new_consumer_thread(self) -> FetchThread:
-        return _Inline(self, loop=self.loop, thread_loop=self.loop, beacon=self.beacon)
-
-
-class _NoProducer(base.Producer):
-    """Faust's own producer: nothing is sent through it."""
-
-    async def flush(self) -> None: ...
-
-    def supports_headers(self) -> bool:
-        return True
-
-
-class _Transport(transport.Transport):
-    Consumer = _Consumer
-    Producer = _NoProducer
-    cluster: Cluster
-    client: str
-
-
-def memory_transport(app: Any, cluster: Cluster, client: str) -> None:
-    """Put `app`, not yet started, on this cluster as member `client`."""
-    made = _Transport(app.conf.broker, app)
-    made.cluster, made.client = cluster, client
-    app.transport = app.producer_transport = made

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError
 
 from attribution.watermarks import JOURNEY
 from models.errors import Rejected
@@ -13,7 +14,11 @@ from models.wire import FORMAT, AnyEntry, Block, Configured, Mark, encode
 from streams.blocks import cut, route
 
 Headers = Sequence[tuple[str, bytes]]
+Letter = tuple[str, bytes | None, bytes | None, Headers]
 DEAD_LETTER_MAX = 4 << 20
+SHORT_LETTER = 64 << 10
+_FRAME = 256  # of a record batch of one record, beside key, value and headers
+_OWN = ("code", "path", "message", "topic", "partition", "offset", "incarnation", "pointer")
 
 
 class Outbox:
@@ -59,16 +64,23 @@ class Outbox:
         """Send keyed values to a topic; the key decides the partition."""
         await self._all([await self._producer.send(topic, value, key=key) for key, value in values.items()])
 
-    async def dead_letters(self, letters: Sequence[tuple[str, bytes | None, bytes | None, Headers]]) -> None:
+    async def dead_letters(self, letters: Sequence[Letter]) -> None:
         """Send (topic, key, value, headers) each to `dlq.<topic>`; moves come from orders, and theirs go to `dlq.purchases`."""
-        # Kafka wants a key or a value: what had neither gets an empty value.
-        sent = [
-            await self._producer.send(
-                f"dlq.{'purchases' if topic == JOURNEY else topic}", b"" if value is None and key is None else value, key=key, headers=list(headers)
-            )
-            for topic, key, value, headers in letters
-        ]
-        await self._all(sent)
+        sent = [await self._letter(letter) for letter in letters]
+        for letter, answer in zip(letters, await asyncio.gather(*sent, return_exceptions=True), strict=True):
+            if isinstance(answer, MessageSizeTooLargeError):
+                # The topic allows less than it is made with: better a short letter than one tried for ever.
+                await (await self._letter(letter, SHORT_LETTER))
+            elif isinstance(answer, BaseException):
+                raise answer
+
+    async def _letter(self, letter: Letter, limit: int = DEAD_LETTER_MAX) -> asyncio.Future[object]:
+        topic, key, value, headers = fitted(letter, limit - _FRAME)
+        if value is None and key is None:
+            value = b""  # Kafka wants one of them
+        name = f"dlq.{'purchases' if topic == JOURNEY else topic}"
+        sent: asyncio.Future[object] = await self._producer.send(name, value, key=key, headers=list(headers))
+        return sent
 
     async def _all(self, sent: list[asyncio.Future[object]]) -> None:
         if sent:
@@ -89,3 +101,27 @@ def letter_headers(
         ("parcours-offset", str(offset).encode()),
     ]
     return [*headers, ("parcours-incarnation", str(incarnation).encode())] if incarnation else headers
+
+
+def fitted(letter: Letter, limit: int) -> Letter:
+    """A dead letter of at most `limit` bytes: what does not fit is cut from its value, and if need be key and headers.
+
+    Headers then say so: `parcours-truncated` has the length of the original value (-1: none), and `parcours-pointer` that the
+    original is where topic, partition and offset say.
+    """
+    topic, key, value, headers = letter
+    if _size(headers) + len(key or b"") + len(value or b"") <= limit:
+        return letter
+    length = -1 if value is None else len(value)
+    if _size(headers) > limit // 4:
+        own = {name: content for name, content in headers if name in {f"parcours-{word}" for word in _OWN}}
+        headers = list(own.items())
+    marks = [("parcours-truncated", str(length).encode()), ("parcours-pointer", b"1")]
+    headers = [*(header for header in headers if header[0] != "parcours-pointer"), *marks]
+    key = key and key[: limit // 4]
+    return topic, key, value and value[: limit - _size(headers) - len(key or b"")], headers
+
+
+def _size(headers: Headers) -> int:
+    """Bytes, with five for each of the two lengths of a header. A header of someone else's may have no value."""
+    return sum(len(name.encode()) + len(content or b"") + 10 for name, content in headers)

@@ -191,6 +191,8 @@ class Claims:
         where = "which has become shorter"
         if earliest is not None:
             where = f"which begins at {earliest}" + (" and ends before it" if wanted > earliest else "")
-        fix = "parcours rebuild" if logical(tp.topic) == JOURNEY else f"parcours sources reset {tp.topic} {tp.partition}"
+        fix = (
+            "parcours rebuild" if logical(tp.topic) == JOURNEY else f"parcours sources reset {tp.topic} {tp.partition}"
+        )
         self._health.gaps[tp] = f"gap: offset {wanted} is not in {tp.topic}-{tp.partition}, {where}; see {fix}"
         self._metrics.gap(logical(tp.topic), tp.partition, True)

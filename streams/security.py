@@ -22,6 +22,11 @@ def kafka_options(infra: Infrastructure) -> dict[str, Any]:
     Empty for a plain connection. `ssl_context` verifies the broker's certificate and name, against the authorities of
     `kafka_ca_file` or else those of the system.
     """
+    if "@" in infra.kafka_url:
+        # It would be taken for a part of the host's name, and written into every log.
+        raise ConfigError(
+            "PARCOURS_KAFKA_URL: it holds a login; give that as PARCOURS_KAFKA_SASL_USERNAME and _PASSWORD"
+        )
     protocol = infra.kafka_security_protocol
     tls, sasl = protocol in ("SSL", "SASL_SSL"), protocol.startswith("SASL_")
     _only("kafka_security_protocol", f"{protocol} uses no certificates; set SSL or SASL_SSL", tls, infra, _KAFKA_FILES)

@@ -133,9 +133,11 @@ class JourneyPartition:
         return Outcome.APPLIED
 
     async def _chunk(self, pieces: list[Piece], end: int | None = None) -> Outcome:
-        await self._nodes.gather(
-            {entry.key for piece in pieces for entry in piece.block.entries[piece.start : piece.stop]}
-        )
+        keys = {entry.key for piece in pieces for entry in piece.block.entries[piece.start : piece.stop]}
+        # Nodes that were read after Redis went back, or after another worker claimed, are not those of our position: moves
+        # and results made of them would be in Kafka before the commit could refuse them.
+        if await self._nodes.gather(keys) and not await self.stands():
+            return await self._refusal()
         chunk = Chunk(self._calendar)
         progress = msgspec.structs.replace(
             self.progress, applied=dict(self.progress.applied), marks=dict(self.progress.marks)
@@ -166,6 +168,14 @@ class JourneyPartition:
             self._count(chunk)
             self._metrics.applied(self.partition, count, progress, [piece.block.published for piece in pieces])
         return committed.outcome
+
+    async def _refusal(self) -> Outcome:
+        """Why we no longer stand: what a commit that changes nothing is answered."""
+        state = _pack(self.progress)
+        committed = await self._tables.commit(
+            self._token, self.position, self.position, state, self.seq + 1, self.progress.config, Writes()
+        )
+        return Outcome.FENCED if committed.outcome is Outcome.FENCED else Outcome.REWIND
 
     def _count(self, chunk: Chunk) -> None:
         for reason, n in chunk.dropped.items():

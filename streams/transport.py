@@ -40,6 +40,7 @@ class Consumer(ClaimingConsumer):
     stall_seconds = 5.0  # delivered work neither done nor under way for so long is fetched again
     watch_seconds = 0.5
     max_outstanding = 2  # batches of one partition delivered and not done: one worked, one waiting
+    max_outstanding_bytes = 16 << 20  # of all partitions together
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
@@ -58,6 +59,8 @@ class Consumer(ClaimingConsumer):
         ready = {
             tp for tp, part in self._parts.items() if part.claimed and len(part.outstanding) < self.max_outstanding
         }
+        if sum(batch.size for part in self._parts.values() for batch in part.outstanding) > self.max_outstanding_bytes:
+            ready = set()
         try:
             if not ready:
                 await self._thread.getmany(ready, 0.0)

@@ -46,11 +46,13 @@ async def _find(infra: Infrastructure, person: str) -> Journey:
     from models.settings import Marketing
     from streams.blocks import partition_of
     from streams.codec import Names, unpack_node
+    from streams.generations import located
     from streams.tables import Tables, configs, connect, journey_tag
 
-    url, generation = infra.redis_url, infra.generation
+    url = infra.redis_url
     redis = connect(url, **redis_options(infra))
     try:
+        generation = (await located(redis, infra)).generation
         known = await configs(redis, generation)
         if not known:
             raise Failure(f"no worker has used {bare(url)} yet (generation {generation}): there are no journeys in it")

@@ -34,7 +34,7 @@ from streams.security import redis_options
 from streams.sources import Stand, as_json, stands
 from streams.sources import reset as reset_source
 
-app = typer.Typer(help="Where each partition stands; a new start for one.", rich_markup_mode="rich")
+app = typer.Typer(rich_markup_mode="rich")
 
 
 @app.callback(invoke_without_command=True)

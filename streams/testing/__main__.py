@@ -16,6 +16,7 @@ from streams.testing.faults import FAULTS
 
 # How many trials share a server: its append-only file is read again at each of its restarts.
 SHARED = 10
+STRIKES = 8
 
 
 def seeds(text: str) -> list[int]:
@@ -27,20 +28,27 @@ def seeds(text: str) -> list[int]:
     return found
 
 
-def command(seed: int, faults: Sequence[str]) -> str:
+def command(seed: int, faults: Sequence[str], strikes: int) -> str:
     """What to type to see this trial again."""
-    only = "" if len(faults) == len(FAULTS) else f" --faults {','.join(faults)}"
-    return f"python -m streams.testing --seeds {seed}{only} --verbose"
+    only = "" if list(faults) == list(FAULTS) else f" --faults {','.join(faults)}"
+    often = "" if strikes == STRIKES else f" --strikes {strikes}"
+    return f"python -m streams.testing --seeds {seed}{only}{often} --verbose"
 
 
 def main() -> int:
     """0 when every trial came right."""
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of what a seed repeats
-        os.execve(sys.executable, [sys.executable, "-m", "streams.testing", *sys.argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "streams.testing", *sys.argv[1:]],
+            {**os.environ, "PYTHONHASHSEED": "0"},
+        )
     parser = argparse.ArgumentParser(prog="python -m streams.testing", description=__doc__)
     parser.add_argument("--seeds", type=seeds, default=seeds("1:20"), help="7, 1:100 or 3,5,9:12 (default 1:20)")
-    parser.add_argument("--faults", default=",".join(FAULTS), help=f"which may strike (default: all): {', '.join(FAULTS)}")
-    parser.add_argument("--strikes", type=int, default=8, help="how many strike in a trial (default 8)")
+    parser.add_argument(
+        "--faults", default=",".join(FAULTS), help=f"which may strike (default: all): {', '.join(FAULTS)}"
+    )
+    parser.add_argument("--strikes", type=int, default=STRIKES, help=f"how many strike in a trial (default {STRIKES})")
     parser.add_argument("--keep-going", action="store_true", help="go on after a seed that failed")
     parser.add_argument("--verbose", action="store_true", help="say what strikes when; show warnings of the workers")
     options = parser.parse_args()
@@ -61,17 +69,27 @@ def main() -> int:
             one = trial.run(seed, server, faults, options.strikes)
             struck.update(name for name, undone in one.strikes if undone)
             if options.verbose:
-                print(f"seed {seed}: {one.records} records, {one.seconds:.1f} s simulated; {one.strikes}")
+                print(
+                    f"seed {seed}: {one.records} records, {one.seconds:.1f} s simulated, logs {one.digest}; {one.strikes}"
+                )
             if one.wrong:
                 failed += 1
-                print(f"seed {seed} FAILED", *one.wrong, f"  again: {command(seed, faults)}", sep="\n  ", flush=True)
+                print(
+                    f"seed {seed} FAILED",
+                    *one.wrong,
+                    f"  again: {command(seed, faults, options.strikes)}",
+                    sep="\n  ",
+                    flush=True,
+                )
                 if not options.keep_going:
                     break
     finally:
         if server is not None:
             server.stop()
     ran = number + 1
-    print(f"{ran} trials, {failed} failed, {time.monotonic() - started:.1f} s; struck in mid-work: {dict(sorted(struck.items()))}")
+    print(
+        f"{ran} trials, {failed} failed, {time.monotonic() - started:.1f} s; struck in mid-work: {dict(sorted(struck.items()))}"
+    )
     return 1 if failed else 0
 
 

@@ -52,16 +52,18 @@ class Loop(asyncio.SelectorEventLoop):
             raise RuntimeError("the simulation has come to a halt: no task waits for anything that can happen")
         self.now += timeout
 
-    def _task(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], **kwargs: Any) -> asyncio.Task[T]:
+    def _task(self, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
         context = kwargs.get("context")
         owner = OWNER.get() if context is None else context.get(OWNER, "driver")
-        task = asyncio.Task(coro, loop=loop, **kwargs)
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **kwargs)
         self._tasks.setdefault(owner, WeakSet()).add(task)
         return task
 
     def tasks_of(self, owner: str) -> list[asyncio.Task[Any]]:
         """The running tasks of a worker, by name: a weak set has no order of its own."""
-        return sorted((task for task in self._tasks.get(owner, ()) if not task.done()), key=lambda task: task.get_name())
+        return sorted(
+            (task for task in self._tasks.get(owner, ()) if not task.done()), key=lambda task: task.get_name()
+        )
 
     def blocking(self, coro: Coroutine[Any, Any, T]) -> T:
         """Run `coro` to its end on a loop of its own, while this one and its time stand still."""

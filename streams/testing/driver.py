@@ -33,14 +33,14 @@ from attribution.nodes.state import Node
 from attribution.watermarks import JOURNEY, topic_partitions
 from models.settings import Infrastructure, Marketing
 from streams import claims, marks, transport
-from streams.app import ParcoursApp, create_app
 from streams.blocks import partition_of
 from streams.codec import Names, unpack_node
 from streams.embedded import RedisServer
-from streams.memory_kafka import Cluster, MemoryProducer, memory_transport
+from streams.memory_kafka import Cluster
 from streams.tables import ingest_tag, journey_tag
 from streams.testing.clock import OWNER, Loop
-from streams.testing.redis import Line, connector
+from streams.testing.redis import Line
+from streams.testing.worker import Worker, new_worker
 
 log = logging.getLogger(__name__)
 STEP = 0.05
@@ -50,17 +50,6 @@ _IDS = ("order_id", "cost_id", "customer_id", "anonymous_id", "event_id")
 
 class Unsettled(AssertionError):
     """Work was left undone although workers run and all faults are over."""
-
-
-class Worker:
-    """One worker: an app, and the name under which its group and its tasks know it. A new start is a new worker."""
-
-    def __init__(self, name: str, client: str, app: ParcoursApp, producer: MemoryProducer) -> None:
-        self.name = name
-        self.client = client
-        self.app = app
-        self.producer = producer
-        self.starting: asyncio.Task[Any] | None = None
 
 
 class Driver:
@@ -175,7 +164,7 @@ class Driver:
         return sum(max(0, ends.get(tp, 0) - offset) for tp, (offset, _) in self.positions().items())
 
     @property
-    def store(self) -> blocking_redis.Redis:
+    def store(self) -> Any:
         """A client of the driver's own, for looking; it meets no faults."""
         if self._client is None:
             self._client = blocking_redis.Redis.from_url(self.redis.url)
@@ -195,6 +184,7 @@ class Driver:
     def advance(self, seconds: float) -> None:
         """Let so much time pass."""
         self.loop.run_until_complete(asyncio.sleep(seconds))
+        self.cluster.check()
 
     def run_until_settled(self, seconds: float = 120.0) -> None:
         """Until all that was published is ingested and the log folded to its end. Raises Unsettled after `seconds`."""
@@ -228,13 +218,7 @@ class Driver:
         context.run(OWNER.set, client)
 
         def make() -> Worker:
-            app = create_app(infra, self.marketing)
-            app.boot_strategy = app.BootStrategy(app, enable_web=False)
-            app.conf.stream_recovery_delay = 0.0
-            memory_transport(app, self.cluster, client)
-            made = Worker(name, client, app, MemoryProducer(self.cluster, client))
-            app.runtime.connect = connector(self.line, client)
-            app.runtime.new_producer = lambda _: made.producer
+            made = new_worker(name, client, infra, self.marketing, self.cluster, self.line)
             for hook in self.on_start:
                 hook(made)
             return made
@@ -274,15 +258,16 @@ class Driver:
         """The zombie's next heartbeat tells it: it joins again."""
         worker = self.workers[name]
         consumer = worker.app.consumer._thread._consumer if worker.app._consumer is not None else None
-        if consumer is not None and worker.client not in self.cluster.members:
+        if consumer is not None and consumer.topics and worker.client not in self.cluster.members:
             self._within(self.cluster.join, consumer)
 
     def revive(self) -> None:
         """What a process manager does: start again what has crashed."""
         for name, worker in list(self.workers.items()):
-            failed = worker.starting is not None and worker.starting.done() and worker.starting.exception() is not None
+            starting = worker.starting
+            failed = starting.exception() if starting is not None and starting.done() else None
             if failed or worker.app.crashed:
-                log.warning("%s has crashed: %r", name, worker.app.crash_reason, exc_info=failed and worker.starting.exception() or None)
+                log.warning("%s has crashed: %r", name, failed or worker.app.crash_reason, exc_info=failed)
                 self.crashes += 1
                 self.kill(name)
                 self.start(name)
@@ -297,6 +282,7 @@ class Driver:
             for task in tasks:
                 task.cancel()
             self.loop.run_until_complete(asyncio.sleep(0))
+        self._within(self.line.hang_up, worker.client)
         if worker.starting is not None and worker.starting.done() and not worker.starting.cancelled():
             worker.starting.exception()
 

@@ -10,13 +10,15 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from faust.types import TP
 
 from attribution.watermarks import JOURNEY
 from streams.memory_kafka import Fate, Faults
 
 if TYPE_CHECKING:
-    from streams.testing.driver import Driver, Worker
+    from streams.testing.driver import Driver
+    from streams.testing.worker import Worker
 
 
 class Failure(Exception):
@@ -67,7 +69,7 @@ class Weather(Faults):
                 case 1:
                     await work(batch)
                     raise Failure("after the work")
-            task = asyncio.create_task(work(batch))
+            task: asyncio.Task[None] = asyncio.ensure_future(work(batch))
             await asyncio.wait({task}, timeout=self.rng.uniform(0.0, 0.05))
             task.cancel()
             return await task
@@ -115,6 +117,15 @@ def redeploy(driver: Driver, weather: Weather, rng: Random) -> None:
     driver.stop(name)
     driver.advance(rng.uniform(0.0, 0.5))
     driver.start(name)
+
+
+def reconfigure(driver: Driver, weather: Weather, rng: Random) -> None:
+    """All workers are replaced, one by one, by such with a new configuration, which means the same."""
+    driver.marketing = msgspec.structs.replace(driver.marketing, revision=driver.marketing.revision + 1)
+    for name in sorted(driver.workers):
+        driver.stop(name)
+        driver.start(name)
+        driver.advance(rng.uniform(0.0, 1.0))
 
 
 def rebalance(driver: Driver, weather: Weather, rng: Random) -> None:
@@ -197,6 +208,7 @@ FAULTS: dict[str, Inject] = {
     "kill": kill,
     "kill_all": kill_all,
     "redeploy": redeploy,
+    "reconfigure": reconfigure,
     "rebalance": rebalance,
     "zombie": zombie,
     "frozen": frozen,

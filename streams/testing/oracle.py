@@ -43,7 +43,9 @@ def chained() -> Iterator[None]:
     """Have stitch keep the chains."""
     apply, sweep = JourneyPartition._apply, JourneyPartition._sweep
 
-    def recording(self: Any, entry: Any, offset: int, index: int, source: str, context: Any, progress: Any, chunk: Any) -> None:
+    def recording(
+        self: Any, entry: Any, offset: int, index: int, source: str, context: Any, progress: Any, chunk: Any
+    ) -> None:
         vars(chunk).setdefault("applied", []).append((entry.key, source, entry))
         apply(self, entry, offset, index, source, context, progress, chunk)
 

@@ -37,6 +37,7 @@ class Line:
         self.lost = 0
         self.stopped: asyncio.Event | None = None
         self._cluster = cluster
+        self._clients: dict[str, Redis] = {}
         self._kept: set[asyncio.Task[None]] = set()
 
     async def call(self, client: str, write: bool, send: Callable[[], Awaitable[T]]) -> T:
@@ -65,6 +66,18 @@ class Line:
             self.lost += 1
             raise Gone("the reply was lost")
         return result
+
+    def opened(self, client: str, redis: Redis) -> None:
+        """This worker's client."""
+        self._clients[client] = redis
+
+    def hang_up(self, client: str) -> None:
+        """Close the connections of a process that is gone."""
+        redis = self._clients.pop(client, None)
+        if redis is not None:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, Loop)
+            loop.blocking(redis.connection_pool.disconnect())
 
     async def _wait(self, loop: Loop, stopped: asyncio.Event, send: Callable[[], Awaitable[Any]]) -> None:
         """In the socket of a server that does not run: worked when it runs again, also when nobody waits any more."""
@@ -98,7 +111,7 @@ class Line:
 
 class _Pipeline(Pipeline):
     line: Line
-    client: str
+    worker: str
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         stack = list(self.command_stack)
@@ -107,36 +120,37 @@ class _Pipeline(Pipeline):
             self.command_stack = stack
             return await super(_Pipeline, self).execute(raise_on_error)
 
-        return await self.line.call(self.client, False, send)
+        return await self.line.call(self.worker, False, send)
 
 
 class WorkerRedis(Redis):
     """A client as `streams.tables.connect` makes it, whose calls go over the line."""
 
     line: Line
-    client: str
+    worker: str
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         write = args[0] == "EVALSHA"  # a claim, a commit
-        return await self.line.call(self.client, write, lambda: super(WorkerRedis, self).execute_command(*args, **options))
+        return await self.line.call(
+            self.worker, write, lambda: super(WorkerRedis, self).execute_command(*args, **options)
+        )
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         made = _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-        made.line, made.client = self.line, self.client
+        made.line, made.worker = self.line, self.worker
         return made
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, Loop)
-        loop.blocking(self.connection_pool.disconnect())
+        self.line.hang_up(self.worker)
 
 
 def connector(line: Line, client: str) -> Callable[..., Redis]:
     """What a worker's runtime takes in place of `streams.tables.connect`."""
 
     def make(url: str, **options: Any) -> Redis:
-        made = WorkerRedis.from_pool(connect(url, **options).connection_pool)
-        made.line, made.client = line, client
+        made = WorkerRedis(connection_pool=connect(url, **options).connection_pool)
+        made.line, made.worker = line, client
+        line.opened(client, made)
         return made
 
     return make

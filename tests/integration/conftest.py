@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from integration.apache_kafka import chosen, version
 from integration.stack import Item, Stack, replayed
 
 from models.settings import load_marketing
@@ -73,3 +74,18 @@ def stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     yield make
     for each in made:
         each.__exit__()
+
+
+def pytest_report_header() -> str:
+    """Which broker these tests run on."""
+    return f"integration broker: {'Apache Kafka ' + str(version()) if chosen() == 'apache' else 'embedded'}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say last what was run on what."""
+    if chosen() == "apache":
+        terminalreporter.write_line(f"The integration tests ran on Apache Kafka {version()}.")
+    else:
+        terminalreporter.write_line(
+            "NOT RUN on Apache Kafka: the integration tests ran on the embedded broker (make test-kafka).", yellow=True
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -189,7 +190,9 @@ def test_compacted_sources_have_holes(stack: Callable[..., Stack], small: World)
     """Of every click the newest value per key is applied; positions go over the holes, through a kill too."""
     one = stack(TOML, **SLOWLY)
     policy = {"cleanup.policy": "compact", "segment.ms": str(DAY_MS), "min.cleanable.dirty.ratio": "0.001"}
-    admin(one.address, lambda client: client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "clicks", policy)]))
+    admin(
+        one.address, lambda client: client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, "clicks", policy)])
+    )
     chance, stamp = random.Random(4), small.timestamps()
     one.publish([item for item in good(small) if item[0] != "clicks"], stamp)
 
@@ -214,7 +217,8 @@ def test_compacted_sources_have_holes(stack: Callable[..., Stack], small: World)
                 if chance.random() < 0.3:
                     await send(item, stale(item[1]), stamp(item) or 0)
                 await send(item, item[1], stamp(item) or 0)
-            # Compaction leaves the newest segment alone: each partition begins another.
+            # Compaction leaves the newest segment alone: each partition begins another, with a batch of its own.
+            await producer.flush()
             for partition in range(one.partitions["clicks"]):
                 at = (stamp(clicks[-1]) or 0) + 10 * DAY_MS
                 await send(clicks[0], clicks[0][1], at, f"last-{partition}", partition)
@@ -227,8 +231,8 @@ def test_compacted_sources_have_holes(stack: Callable[..., Stack], small: World)
     wait_for(lambda: not any(b"stale" in record.value for record in one.read("clicks", n)), 90, "compaction")
     offsets = {p: [r.offset for r in one.read("clicks", n) if r.partition == p] for p in range(n)}
     for p, found in offsets.items():
-        inner = sum(after - before > 1 for before, after in zip(found, found[1:], strict=False))
-        assert found[0] > 0 and inner > 10, f"no holes in clicks-{p}"  # noqa: PT018
+        inner = sum(after - before > 1 for before, after in itertools.pairwise(found))
+        assert min(found[0], inner - 10) > 0, f"no holes in clicks-{p}"
     first = one.worker()
     half = sum(one.sent.values()) / 2
     wait_for(lambda: sum(one.sources().values()) >= half, 60, "half of it ingested")
@@ -237,7 +241,6 @@ def test_compacted_sources_have_holes(stack: Callable[..., Stack], small: World)
     one.settle(90)
     assert {key: one.sources()[key] for key in one.sent} == dict(one.sent)
     assert differences(one.attributions(), small.expected) == []
-    assert redelivered(one) >= 0
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["with a position", "without state"])
@@ -332,10 +335,10 @@ def test_group_deleted_while_the_worker_is_down(stack: Callable[..., Stack], sma
 def test_records_at_the_size_limit(stack: Callable[..., Stack]) -> None:
     """A dead letter is larger than its source, and an attribution to hundreds of touches than either: both are taken."""
     one = stack(TOML)
-    long = "n" * 240
+    wide = "春" * 240
     items = [
-        ("clicks", altered(b"{}", event_id=f"e{n:03}-{long}", occurred_at=f"2026-01-{1 + n // 20:02}T{n % 20:02}:00:00Z",
-                           customer_id="p", network="facebook", campaign=f"c{n:03}-{long}"))
+        ("clicks", altered(b"{}", event_id=f"e{n:03}-{wide}", occurred_at=f"2026-01-{1 + n // 20:02}T{n % 20:02}:00:00Z",
+                           customer_id="p", network="facebook", campaign=f"c{n:03}-{wide}"))
         for n in range(500)
     ]  # fmt: skip
     order = {

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from integration.conftest import TOML, World
 from integration.redis_cluster import ClusterStack, RedisCluster
-from integration.stack import Timeout, Worker
+from integration.test_metrics import business, reported, scrape
 from integration.test_pipeline import differences
 from redis import exceptions
 from redis.asyncio import Redis
 
+from attribution.replay import Replay
+from attribution.report import report
 from models.settings import Marketing
 from streams.embedded import RedisServer
 from streams.redis_client import Cluster
@@ -37,6 +38,7 @@ from streams.tables import (
 )
 
 pytestmark = pytest.mark.integration
+EVENT_CLOCK = 'clock = "event"\n'
 TAGS = [*(journey_tag(0, p) for p in range(4)), *(ingest_tag(0, "clicks", p) for p in range(4))]
 
 
@@ -85,7 +87,9 @@ async def test_every_call_of_the_tables(client: Redis, tag: str) -> None:
     assert sorted(await tables.live()) == sorted(hashes)
     more: dict[str, dict[bytes | str, bytes]] = {f"r:d:{i}": {b"1": b"one"} for i in range(50)}
     writes = Writes(hashes=more, changed=list(more))
-    assert (await tables.commit(claim.token, done.position, Position(6), b"then", 2, 1, writes)).outcome is Outcome.APPLIED
+    assert (
+        await tables.commit(claim.token, done.position, Position(6), b"then", 2, 1, writes)
+    ).outcome is Outcome.APPLIED
     changes = await tables.changes(None, 0, limit=30)
     assert (changes.seq, changes.state, set(changes.hashes)) == (2, b"then", set(hashes | more))
     assert changes.calls == 2
@@ -142,21 +146,8 @@ async def test_a_single_server_is_no_cluster(tmp_path: Path) -> None:
 
 @pytest.fixture
 def stack(program: str, tmp_path: Path) -> Iterator[ClusterStack]:
-    with ClusterStack(tmp_path, TOML, program) as made:
+    with ClusterStack(tmp_path, EVENT_CLOCK + TOML, program, PARCOURS_IDLE_AFTER="0.5") as made:
         yield made
-
-
-def metrics(worker: Worker) -> str:
-    with urllib.request.urlopen(f"{worker.url}/metrics", timeout=10) as answer:
-        return str(answer.read().decode())
-
-
-def wait_for_metric(worker: Worker, wanted: str, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while wanted not in metrics(worker):
-        if time.monotonic() > deadline:
-            raise Timeout(f"no {wanted} within {seconds} s\n{worker.tail()}")
-        time.sleep(0.1)
 
 
 def test_stream_equals_replay(stack: ClusterStack, small: World) -> None:
@@ -166,7 +157,17 @@ def test_stream_equals_replay(stack: ClusterStack, small: World) -> None:
     stack.settle(90)
     assert differences(stack.attributions(), small.expected) == []
     assert len(small.expected) > 200
-    wait_for_metric(worker, "\nparcours_channel_attributed_conversions{")
+    replay = Replay(stack.marketing)
+    for record in small.records:
+        if record.good:
+            replay.take(record.topic, record.value)
+    replay.finish()
+    want = reported(report(replay)["windows"])
+    deadline = time.monotonic() + 60
+    while business(scrape(worker)) != want and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert business(scrape(worker)) == want
+    assert sum(len(rows) for rows in want.values()) > 500
     assert worker.stop() == 0
 
 
@@ -182,7 +183,7 @@ def test_a_node_is_killed_and_comes_back(stack: ClusterStack, small: World) -> N
     stack.cluster.nodes[1].kill()
     stack.publish(small.items[half:], small.timestamps())
     deadline = time.monotonic() + 60
-    while "parcours_redis_retries_total 0.0" in metrics(worker):
+    while "parcours_redis_retries_total 0.0" in scrape(worker):
         assert time.monotonic() < deadline, worker.tail()
         time.sleep(0.05)
     stack.cluster.nodes[1].start()

@@ -1,0 +1,27 @@
+"""A worker's app whose fold breaks on marked entries, each time with another exception: `faust -A poison.broken_fold worker`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attribution import fold as module
+
+MARK = "breaks-the-fold-"
+ERRORS: tuple[type[Exception], ...] = (ZeroDivisionError, RecursionError, KeyError, AssertionError, OverflowError)
+_fold = module.fold
+
+
+def fold(node: Any, entry: Any, context: Any) -> Any:
+    """As the real one, but for ids that carry the mark."""
+    for name in (getattr(entry, "event_id", ""), getattr(entry, "cost_id", ""), entry.key):
+        _, found, number = name.partition(MARK)
+        if found:
+            raise ERRORS[int(number) % len(ERRORS)](name)
+    return _fold(node, entry, context)
+
+
+module.fold = fold
+
+from streams.app import create_app  # noqa: E402 (it binds the function above)
+
+app = create_app()
