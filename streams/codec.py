@@ -31,7 +31,7 @@ from attribution.nodes.state import (
 )
 from attribution.rollups import Cell
 from models.results import OTHER
-from models.wire import Touch
+from models.wire import ENGAGEMENT, Touch
 
 FORMAT = 1
 _UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})+")
@@ -80,7 +80,9 @@ class Names:
             (OTHER, OTHER, OTHER),
         ):
             if dims in known or dims[0] == OTHER:
-                kind = touch.kind if (touch.cls, touch.kind, dims) in known else OTHER
+                # Only engagements are of kinds without end; the other kinds say what a touch counts as.
+                open_ended = touch.cls == ENGAGEMENT and (touch.cls, touch.kind, dims) not in known
+                kind = OTHER if open_ended else touch.kind
                 return structs.replace(touch, kind=kind, channel=dims[0], network=dims[1], campaign=dims[2])
         raise AssertionError("the last of them always serves")
 

@@ -15,7 +15,7 @@ import msgspec
 
 from attribution.fold import event_time, expires, fold
 from attribution.nodes.base import NEVER, Context
-from attribution.nodes.state import Conversion, Node
+from attribution.nodes.state import Conversion, Node, Person
 from attribution.outcome import describe
 from attribution.rollups import Bucket, Calendar, Rollups
 from attribution.rules import Rules
@@ -288,7 +288,13 @@ class JourneyPartition:
         """New nodes by the day on which to look whether they have expired: never a day that has been swept."""
         days: dict[str, list[str]] = {}
         for key in chunk.created & chunk.touched.keys():
-            day = expires(key, chunk.touched[key], self._rules) // DAY + 1
+            node = chunk.touched[key]
+            if node == Person():
+                # An order that came and went: as good as no node, and without a time to look at it again.
+                del chunk.touched[key]
+                self._nodes.put(key, None)
+                continue
+            day = expires(key, node, self._rules) // DAY + 1
             if progress.sealed == NEVER:
                 progress.swept = min(progress.swept or day, day)
             else:
@@ -301,7 +307,10 @@ class JourneyPartition:
         if progress.sealed == NEVER:
             return
         today = progress.sealed // DAY
-        if progress.swept == 0 or progress.swept >= today:
+        if progress.swept == 0 or progress.swept > today:
+            # Nothing is indexed up to today: the first node may come after the first announcement, or be kept for long.
+            progress.swept = today
+        if progress.swept >= today:
             return
         suffix = f"x:{progress.swept}"
         keys = sorted(member.decode() for member in await self._tables.sample(suffix, SWEEP_MAX))

@@ -22,8 +22,6 @@ PER_ORDER_MAX = 1_000
 def fold_report(node: Order | None, entry: OrderReport, context: Context) -> Folded:
     """A sender reports the order."""
     order = node or EMPTY
-    if entry.t < context.watermark - context.rules.lateness:
-        return Folded(order, dropped="late")
     if entry.person is None:
         return Folded(order, dropped="no_person")
     report = Report(
@@ -31,7 +29,11 @@ def fold_report(node: Order | None, entry: OrderReport, context: Context) -> Fol
         entry.rate_num, entry.rate_scale, entry.is_new, entry.digest,
     )  # fmt: skip
     kept = _with(order.reports, report)
-    return Folded(order, dropped="duplicate") if kept is None else _restate(order, order._replace(reports=kept), entry)
+    if kept is None:
+        return Folded(order, dropped="duplicate")
+    if entry.t < context.watermark - context.rules.lateness:
+        return Folded(order, dropped="late")
+    return _restate(order, order._replace(reports=kept), entry)
 
 
 def fold_refund(node: Order | None, entry: RefundReport | CancelReport, context: Context) -> Folded:

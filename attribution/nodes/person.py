@@ -130,6 +130,8 @@ def _replace(person: Person, known: Conversion | None, conversion: Conversion, c
         insort(others, conversion)
     closed = person.closed
     if len(others) > CONVERSIONS_MAX:
+        if others[0] is conversion and known is None:
+            return Folded(person, dropped="trimmed")
         closed = others.pop(0).t
     folded = _refile(person._replace(conversions=tuple(others), closed=closed), earliest, facts, context)
     if conversion.gone is not None:

@@ -131,7 +131,6 @@ def test_open_conversions_change_as_ever(crowded: At) -> None:
     assert closed() == before
 
 
-@pytest.mark.xfail(strict=True, reason="it is closed as it comes: no facts, and not counted as trimmed")
 def test_a_conversion_before_all_that_are_open_is_not_lost_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONVERSIONS_MAX", 4)
     at = At()
@@ -178,6 +177,15 @@ def test_what_was_cut_outside_the_window_is_not_the_reason() -> None:
     assert far.reason == "outside_window"
 
 
+def test_a_lower_bound_cuts_all_at_once() -> None:
+    at = At()
+    for n in range(5):
+        at.take(touch(D0 + n * DAY, n))
+    at.take(touch(D0 + 5 * DAY, 5), Context(Rules(Marketing(journey_max=2), 2)))
+    assert [event.event_id for event in at.person.events] == ["touch 4", "touch 5"]
+    assert at.person.trimmed == D0 + 3 * DAY
+
+
 # Late, duplicate, ignored
 
 
@@ -199,7 +207,6 @@ def report(event_id: str = "report", digest: int = 5, t: int = D0) -> OrderRepor
     return OrderReport("o:O1", 0, 0, event_id, t, None, "c:x", 10**8, None, "EUR", 1, 0, None, 0, digest)
 
 
-@pytest.mark.xfail(strict=True, reason="an order's lateness is judged before it is known again")
 def test_a_duplicate_of_an_order_is_one_even_when_it_is_late_by_then() -> None:
     at = At()
     assert at.take(report()).dropped is None

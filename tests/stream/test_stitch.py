@@ -334,13 +334,8 @@ async def test_a_backlog_leaves_nothing_behind(commit_entries: int) -> None:
     assert bench.tables.sets == {}
 
 
-FIRST_NODE = pytest.mark.xfail(
-    strict=True, reason="swept stays 0 when the first node comes with or after an announcement"
-)
-
-
 @pytest.mark.parametrize("announced", [
-    pytest.param("before", marks=FIRST_NODE), pytest.param("with", marks=FIRST_NODE), "after",
+    "before", "with", "after",
 ])  # fmt: skip
 async def test_the_first_node_of_a_partition_is_swept_too(announced: str) -> None:
     bench = Bench(MARKETING)
@@ -354,7 +349,6 @@ async def test_the_first_node_of_a_partition_is_swept_too(announced: str) -> Non
     assert bench.tables.sets == {}
 
 
-@pytest.mark.xfail(strict=True, reason="days before the first index are skipped only upwards")
 async def test_long_lived_nodes_at_first_do_not_keep_short_lived_ones() -> None:
     """A partition whose first nodes are orders: the day from which to sweep lies a year ahead."""
     bench = Bench(MARKETING)
@@ -366,7 +360,6 @@ async def test_long_lived_nodes_at_first_do_not_keep_short_lived_ones() -> None:
     assert set(bench.tables.nodes()) == {"o:O1"}
 
 
-@pytest.mark.xfail(strict=True, reason="an empty person is indexed under January 1970")
 async def test_an_order_that_came_and_went_does_not_send_sweeping_back_to_1970() -> None:
     bench = Bench(MARKETING)
     bench.entries(HERE, move("a:x", D0, 0, "O1"), move("a:x", D0, 1, "O1", gone="moved"))
@@ -432,9 +425,6 @@ async def test_names_beyond_the_bound_go_under_other(monkeypatch: pytest.MonkeyP
     assert len(bench.tables.names()) == before, "names do not grow any more"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the kind of a limited touch goes under (other) too, and with it what it counts as"
-)
 async def test_a_touch_under_other_counts_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stitch, "NAMES_MAX", 0)
     bench = Bench(MARKETING)
@@ -543,3 +533,40 @@ async def test_stages_that_are_no_conversions_are_ignored_and_broken_entries_let
     assert len(person(bench, "c:x").conversions) == 1
     assert bench.count("dead_letters", topic="purchases", reason="fold_failed") == 1
     assert not isinstance(bench.tables.nodes()["c:x"], CostRow)
+
+
+@pytest.mark.parametrize("commit_entries", [1, 1000])
+async def test_a_block_is_judged_by_the_watermark_before_it(commit_entries: int) -> None:
+    bench = Bench(MARKETING, commit_entries=commit_entries)
+    marks = heard(D0 + 30 * DAY).marks
+    bench.append(Block(1, "clicks/0", [touch("c:x", D0 + i, i) for i in range(3)], marks))
+    bench.entries("clicks/0", touch("c:x", D0 + 3, 3))
+    await bench.work()
+    assert len(person(bench, "c:x").events) == 3
+    assert bench.count("dropped", reason="late") == 1
+
+
+async def test_a_swept_node_that_comes_back_begins_anew() -> None:
+    bench = Bench(MARKETING)
+    bench.entries("clicks/0", touch("a:x", D0, 0), touch("a:y", D0 + 70 * DAY, 1))
+    await bench.work()
+    await days(bench, 0, 70)
+    assert set(bench.tables.nodes()) == {"a:y"}
+    bench.entries("clicks/0", touch("a:x", D0 + 70 * DAY, 2))
+    await bench.work()
+    assert [event.t for event in person(bench, "a:x").events] == [D0 + 70 * DAY]
+    assert person(bench, "a:x").first == D0 + 70 * DAY
+    await days(bench, 71, 140)
+    assert bench.tables.nodes() == {}
+
+
+async def test_a_name_is_stored_once() -> None:
+    bench = Bench(MARKETING)
+    for i in range(2):
+        bench.entries("clicks/0", touch("c:x", D0 + i, i))
+        await bench.work()
+    first, second = bench.tables.commits
+    assert first.hashes["names"]
+    assert "names" in first.changed
+    assert "names" not in second.hashes
+    assert "names" not in second.changed
