@@ -19,7 +19,8 @@ class Progress(Struct, array_like=True):
     """The part of a partition's state that is not in nodes or rollups; packed whole with every commit.
 
     `applied` is the highest (offset, k) applied per source, incarnation included. `marks` and `announced` are
-    (incarnation, to_offset, max_time, idle) per source without it. Times in microseconds.
+    (incarnation, to_offset, max_time, idle) per source without it. Times in microseconds. `admitted` counts names given to
+    what events call things.
     """
 
     watermark: int = NEVER
@@ -29,6 +30,7 @@ class Progress(Struct, array_like=True):
     marks: dict[str, tuple[int, int, int | None, bool]] = field(default_factory=dict)
     config: int = 0
     swept: int = 0
+    admitted: int = 0
 
     def mark(self, mark: Mark, sources: frozenset[str], partitions: frozenset[str]) -> None:
         """Take a mark: of one source the highest incarnation, then offset, wins; idleness comes after it."""

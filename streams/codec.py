@@ -71,20 +71,30 @@ class Names:
             self.fresh[found] = _pack(value)
         return found
 
-    def limited(self, touch: Touch) -> Touch:
-        """The touch under names that are known already; `(other)` for its campaign, or for all three."""
+    def admit(self, touch: Touch, admitted: int, limit: int) -> tuple[Touch, int]:
+        """The touch under names it may have, and how many names of events are given by now.
+
+        Names come from events, so they are bounded: beyond `limit` a new campaign goes under `(other)`, beyond twice that its
+        channel and network too, and an engagement's kind. Given entry by entry, so that it doesn't matter how the log is cut.
+        """
         known = self._ids
-        for dims in (
-            (touch.channel, touch.network, touch.campaign),
-            (touch.channel, touch.network, OTHER),
-            (OTHER, OTHER, OTHER),
-        ):
-            if dims in known or dims[0] == OTHER:
-                # Only engagements are of kinds without end; the other kinds say what a touch counts as.
-                open_ended = touch.cls == ENGAGEMENT and (touch.cls, touch.kind, dims) not in known
-                kind = OTHER if open_ended else touch.kind
-                return structs.replace(touch, kind=kind, channel=dims[0], network=dims[1], campaign=dims[2])
-        raise AssertionError("the last of them always serves")
+        dims: tuple[str, str, str] = (touch.channel, touch.network, touch.campaign)
+        if dims not in known:
+            if admitted >= limit:
+                dims = (touch.channel, touch.network, OTHER)
+                if dims not in known and admitted >= 2 * limit:
+                    dims = (OTHER, OTHER, OTHER)
+                touch = structs.replace(touch, channel=dims[0], network=dims[1], campaign=dims[2])
+            if dims not in known:
+                self.id(dims)
+                admitted += 1
+        if touch.cls == ENGAGEMENT and (kind := ("kind", touch.kind)) not in known:
+            if admitted >= limit:
+                touch = structs.replace(touch, kind=OTHER)
+            else:
+                self.id(kind)
+                admitted += 1
+        return touch, admitted
 
     def value(self, number: int) -> Any:
         """The name behind a number."""

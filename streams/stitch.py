@@ -33,7 +33,7 @@ from streams.transport import Batch
 
 SWEEP_MAX = 500
 ATTRIBUTION_MAX = 4_000_000
-NAMES_MAX = 20_000
+NAMES_MAX = 10_000
 """Names a partition interns before touches of further campaigns go under `(other)`: names come from events."""
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
@@ -222,9 +222,9 @@ class JourneyPartition:
     def _apply(
         self, entry: AnyEntry, offset: int, index: int, source: str, context: Context, progress: Progress, chunk: Chunk
     ) -> None:
+        if isinstance(entry, Touch):
+            entry, progress.admitted = self._names.admit(entry, progress.admitted, NAMES_MAX)
         node = self._nodes.get(entry.key)
-        if len(self._names) >= NAMES_MAX and isinstance(entry, Touch):
-            entry = self._names.limited(entry)
         try:
             folded = fold(node, entry, context)
         except Exception as error:
