@@ -62,7 +62,11 @@ def wanted(marketing: Marketing, replication: int = 1, generation: int = 0) -> l
     return [
         *(Topic(topic, counts[topic], safe | {"message.timestamp.after.max.ms": "3600000"}) for topic in TOPICS),
         Topic(journey_topic(generation), counts[JOURNEY], safe | log),
-        Topic("attributions", counts[JOURNEY], safe | {"cleanup.policy": "compact", "max.message.bytes": str(DEAD_LETTER_MAX)}),
+        Topic(
+            "attributions",
+            counts[JOURNEY],
+            safe | {"cleanup.policy": "compact", "max.message.bytes": str(DEAD_LETTER_MAX)},
+        ),
         Topic("alerts", 1, dict(safe)),
         *(Topic(f"dlq.{topic}", counts[topic], safe | {"max.message.bytes": str(DEAD_LETTER_MAX)}) for topic in TOPICS),
     ]
