@@ -3,7 +3,7 @@
 The stream is that of the chaos run (`tests/chaos`), without its faults; with `--kill-every` the worker is killed now and then and
 started again. At the end what was published is held against the batch pass.
 
-    make soak MINUTES=60      or:  python -m bench.soak --minutes 60 --rate 200 --kill-every 300
+    make soak MINUTES=60      or:  PYTHONPATH=tests python -m bench.soak --minutes 60 --rate 200 --kill-every 300
 """
 
 from __future__ import annotations

@@ -249,6 +249,7 @@ class Infrastructure(BaseSettings):
     refresh_interval: float = 2.0
     max_poll_records: int = 4000
     commit_entries: int = 1000
-    node_cache: int = 50_000
-    cell_cache: int = 50_000
+    # Per partition of the log: some 3 kB a node, 0.5 kB a cell.
+    node_cache: int = 8_000
+    cell_cache: int = 8_000
     log_level: str = "INFO"

@@ -70,7 +70,9 @@ class Nodes:
             if isinstance(node, Person):
                 memo = self._memos.get(key)
                 if memo is None:
-                    memo = self._memos[key] = Memo()
+                    memo = Memo()
+                    if key in self._cached:  # a sweep may have made room since
+                        self._memos[key] = memo
                 packed = pack_person(node, self._names, memo)
             else:
                 packed = pack_node(node, self._names)

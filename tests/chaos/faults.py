@@ -106,13 +106,13 @@ class ChaosWorker(Worker):
     def __init__(self, stack: Stack, name: str, redirect: str) -> None:
         self.port = free_port()
         self.log = stack.folder / f"{name}.log"
-        self._log = self.log.open("ab")
         env = {**os.environ, **stack.env, "PARCOURS_WEB_PORT": str(self.port), REDIRECT: redirect}
         env["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "chaos.worker"],
-            cwd=ROOT, env=env, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        with self.log.open("ab") as self._log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "chaos.worker"],
+                cwd=ROOT, env=env, stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
 
 
 class Link(Proxy):
