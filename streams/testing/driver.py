@@ -83,6 +83,7 @@ class Driver:
         asyncio.set_event_loop(self.loop)
         self._stack.callback(asyncio.set_event_loop, None)
         self.store.flushall()
+        self.store.script_flush()  # else a second trial asks Redis once less for each script
         self._written = self._aof()
         self._within(self.cluster.start)
         return self
