@@ -28,6 +28,7 @@ from aiokafka import AIOKafkaProducer
 from attribution.watermarks import JOURNEY, topic_partitions
 from bench.workload import TOML, Item, workload
 from models.wire import decode_block
+from streams.tables import ingest_tag, journey_tag
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -89,15 +90,26 @@ Sample = tuple[float, float, dict[tuple[str, int], tuple[int, int]]]
 
 
 def _samples(stack: Stack, pid: int) -> Iterator[Sample]:
-    """(time, CPU seconds, positions) every 20 ms, until all is ingested and nothing has moved for three seconds."""
+    """(time, CPU seconds, positions) every 50 ms, until all is ingested and nothing has moved for three seconds.
+
+    One round trip each: what watches must not take the cores from what is watched.
+    """
+    client = stack.redis()
+    keys = [(topic, p) for topic, count in topic_partitions(stack.marketing).items() for p in range(count)]
+    tags = [journey_tag(0, p) if topic == JOURNEY else ingest_tag(0, topic, p) for topic, p in keys]
     moved, before = time.perf_counter(), None
     while time.perf_counter() - moved < 3:
-        now = stack.positions()
+        pipe = client.pipeline(transaction=False)
+        for tag in tags:
+            pipe.hget(f"{tag}meta", "position")
+        found = [(raw or b"0:0").decode().split(":") for raw in pipe.execute()]
+        now = {key: (int(offset), int(entry)) for key, (offset, entry) in zip(keys, found, strict=True)}
         yield time.perf_counter(), cpu_seconds(pid), now
         ingested = all(now[key][0] >= count for key, count in stack.sent.items())
         if now != before or not ingested:
             moved, before = time.perf_counter(), now
-        time.sleep(0.02)
+        time.sleep(0.05)
+    client.close()
 
 
 def _end(stack: Stack, samples: list[Sample]) -> tuple[float, float]:

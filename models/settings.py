@@ -251,5 +251,5 @@ class Infrastructure(BaseSettings):
     commit_entries: int = 1000
     # Per partition of the log: some 3 kB a node, 0.5 kB a cell.
     node_cache: int = 8_000
-    cell_cache: int = 8_000
+    cell_cache: int = 25_000
     log_level: str = "INFO"

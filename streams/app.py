@@ -29,6 +29,7 @@ from models.errors import ConfigError
 from models.events import TOPICS
 from models.settings import Infrastructure, Marketing, Rate, load_marketing
 from streams import transport
+from streams.alignment import Alignment
 from streams.exporter import Exporter
 from streams.generations import beat, current, gone, located, pinned
 from streams.ingest import SourcePartition
@@ -122,6 +123,7 @@ class Runtime:
         self.claims = self.app.positions = Claims(
             redis, outbox, self.metrics, self.health, self.infra, self.marketing, self.intake, owner(), number
         )
+        self.claims.align = Alignment(self.claims.parts, self._at_end).wait
         self.exporter = Exporter(redis, self.infra, self.marketing, self.metrics, self._leads)
         marks = Marks(
             self.claims, outbox, self._at_end,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from attribution.nodes.state import Node, Person
 from attribution.rollups import RETENTION, Bucket, Cell, Rollups
@@ -30,7 +31,7 @@ class Nodes:
         """Load what is not cached, in at most two round trips, and make room first. Whether anything was read."""
         excess = len(self._cached) + len(keys) - self._limit
         if excess > 0:
-            for key in [key for key in self._cached if key not in keys][:excess]:
+            for key in [key for key in islice(self._cached, excess + len(keys)) if key not in keys][:excess]:
                 del self._cached[key]
                 self._memos.pop(key, None)
         missing = sorted(key for key in keys if key not in self._cached)
@@ -133,7 +134,7 @@ class Cells:
         excess = len(self._cached) + len(wanted) - self._limit
         if excess > 0:
             keep = set(wanted)
-            for key in [key for key in self._cached if key not in keep][:excess]:
+            for key in [key for key in islice(self._cached, excess + len(keep)) if key not in keep][:excess]:
                 del self._cached[key]
         missing = []
         for key in wanted:

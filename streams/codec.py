@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Hashable, Iterator, Sequence
-from operator import is_
 from typing import Any
 
 import msgspec
@@ -189,25 +188,43 @@ def pack_person(person: Person, names: Names, memo: Memo) -> bytes:
 
 
 def _extend(memo: Memo, events: tuple[JourneyEvent, ...], names: Names) -> bool:
-    """Bring the memo's rows up to these events; False, and no rows, when one of them does not fit a row."""
-    rows, known = memo.rows, len(memo.rows)
-    if known > len(events) or not all(map(is_, events, memo.events)):
-        rows.clear()
-        memo.extras = {}
-        known = 0
-    for i in range(known, len(events)):
-        t, event_id, cls, kind, dims, click_id, flags, cost, digest = events[i]
+    """Bring the memo's rows up to these events; False, and no rows, when one of them does not fit a row.
+
+    What stands the same at the beginning and at the end keeps its rows: an event put in between packs one.
+    """
+    rows, held = memo.rows, memo.events
+    shorter = min(len(rows), len(events))
+    head = 0
+    while head < shorter and events[head] is held[head]:
+        head += 1
+    tail = 0
+    while tail < shorter - head and events[-1 - tail] is held[-1 - tail]:
+        tail += 1
+    middle = []
+    for i in range(head, len(events) - tail):
+        t, event_id, cls, kind, dims, _, _, _, digest = events[i]
         what = names.id((cls, kind, dims))
         if what > _WHAT_MAX or not _UUID(event_id):
             rows.clear()
-            memo.extras = {}
-            memo.events = ()
+            memo.extras, memo.events = {}, ()
             return False
-        rows.append(_ROW.pack(t, digest, what, bytes.fromhex(event_id.replace("-", ""))))
-        if click_id or flags or cost is not None:
-            memo.extras[i] = (click_id, flags, cost)
+        middle.append(_ROW.pack(t, digest, what, bytes.fromhex(event_id.replace("-", ""))))
+    rows[head : len(rows) - tail] = middle
+    if memo.extras and tail:
+        memo.extras = _extras(events, 0)
+    else:
+        memo.extras = {i: extra for i, extra in memo.extras.items() if i < head} | _extras(events, head)
     memo.events = events
     return True
+
+
+def _extras(events: tuple[JourneyEvent, ...], start: int) -> dict[int, Extra]:
+    """Click id, flags and cost of the events, from `start` on, that have any."""
+    return {
+        i: (events[i][5], events[i][6], events[i][7])
+        for i in range(start, len(events))
+        if events[i][5] or events[i][6] or events[i][7] is not None
+    }
 
 
 def _columns(events: tuple[JourneyEvent, ...], names: Names) -> list[Any]:

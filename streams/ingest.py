@@ -7,6 +7,7 @@ together.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -41,8 +42,9 @@ class SourcePartition:
 
     def __init__(
         self, topic: str, partition: int, tables: Tables, claimed: Claimed, intake: Intake, outbox: Outbox, metrics: Metrics,
-        config: int,
+        config: int, align: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:  # fmt: skip
+        """`align(event_time)` is awaited before a fetch that goes up to that time (µs) is sent on."""
         self.topic = topic
         self.partition = partition
         self.position = claimed.position
@@ -55,6 +57,7 @@ class SourcePartition:
         self._intake = intake
         self._outbox = outbox
         self._metrics = metrics
+        self._align = align
 
     def mark(self, idle: bool) -> Mark:
         """How far this source has come: all up to the position is acknowledged."""
@@ -87,6 +90,8 @@ class SourcePartition:
                 max_time = taken.t
         if batch.records:
             published = batch.records[0].timestamp
+        if self._align is not None and max_time is not None:
+            await self._align(max_time)
         await self._outbox.entries(self.source, entries, published)
         if letters:
             await self._outbox.dead_letters(letters)

@@ -92,6 +92,7 @@ class Claims:
         self.stopped: dict[TP, Part] = {}
         """Those that stand still at a gap, as they were when it was found."""
         self.number = number
+        self.align: Callable[[int], Awaitable[None]] | None = None
         self._tables: dict[TP, PatientTables] = {}
         self._redis = redis
         self._outbox = outbox
@@ -136,8 +137,9 @@ class Claims:
 
     def _source(self, tp: TP, tables: PatientTables, claimed: Claimed) -> SourcePartition:
         return SourcePartition(
-            tp.topic, tp.partition, tables, claimed, self._intake, self._outbox, self._metrics, self.number
-        )
+            tp.topic, tp.partition, tables, claimed, self._intake, self._outbox, self._metrics, self.number,
+            self.align if tp.topic == "purchases" else None,
+        )  # fmt: skip
 
     async def _journey(self, tp: TP, tables: PatientTables, claimed: Claimed) -> JourneyPartition:
         progress = msgspec.msgpack.decode(claimed.state, type=Progress) if claimed.state else Progress()
