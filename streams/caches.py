@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from attribution.nodes.state import Node, Person
-from attribution.rollups import RETENTION, Bucket, Cell, Rollups
+from attribution.rollups import RETENTION, Bucket, Rollups
 from attribution.rules import Dims
-from streams.codec import Memo, Names, pack_cell, pack_node, pack_person, unpack_cell, unpack_node
+from streams.codec import Memo, Names, pack_node, pack_numbers, pack_person, unpack_node, unpack_numbers
 from streams.tables import Tables, Writes
 
 COSTS = "k"
@@ -93,7 +93,8 @@ class Cells:
         self._tables = tables
         self._names = names
         self._limit = limit
-        self._cached: dict[tuple[Bucket, Dims], Cell] = {}
+        # By number of measure: a cell is packed anew with each chunk, its names are not looked up again.
+        self._cached: dict[tuple[Bucket, Dims], dict[int, int]] = {}
         self._known: dict[str, list[int]] = {granularity: [] for granularity in RETENTION}
         self._existing: set[Bucket] = set()
         for bucket in known:
@@ -114,17 +115,18 @@ class Cells:
             for dims in cells
         ]
         await self._gather(wanted)
-        cached = self._cached
+        cached, number_of = self._cached, names.id
         for bucket, dims in wanted:
             cell = cached[bucket, dims]
             for measure, amount in deltas.buckets[bucket][dims].items():
-                total = cell.get(measure, 0) + amount
+                number = number_of(measure)
+                total = cell.get(number, 0) + amount
                 if total:
-                    cell[measure] = total
+                    cell[number] = total
                 else:
-                    cell.pop(measure, None)
+                    cell.pop(number, None)
             suffix = bucket_key(bucket)
-            writes.hashes.setdefault(suffix, {})[str(names.id(dims))] = pack_cell(cell, names)
+            writes.hashes.setdefault(suffix, {})[str(names.id(dims))] = pack_numbers(cell)
         for bucket in {bucket for bucket, _ in wanted}:
             self._remember(bucket)
             writes.changed.append(bucket_key(bucket))
@@ -146,7 +148,7 @@ class Cells:
         if missing:
             fields = [(bucket_key(bucket), str(self._names.id(dims))) for bucket, dims in missing]
             for key, packed in zip(missing, await self._tables.hget(fields), strict=True):
-                self._cached[key] = {} if packed is None else unpack_cell(packed, self._names)
+                self._cached[key] = {} if packed is None else unpack_numbers(packed)
 
     def _expire(self, highest: int, writes: Writes) -> None:
         for granularity, starts in self._known.items():

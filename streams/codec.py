@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -306,18 +307,23 @@ def _unpack_conversion(packed: list[Any], names: Names) -> Conversion:
 
 def pack_cell(cell: Cell, names: Names) -> bytes:
     """A rollup cell: measure numbers and amounts in turn; an amount beyond 64 bits as decimal text."""
-    flat: list[Any] = []
-    for measure, amount in cell.items():
-        if amount:
-            flat.append(names.id(measure))
-            flat.append(amount if -(1 << 63) <= amount < (1 << 63) else str(amount))
-    return _pack(flat)
+    return pack_numbers({names.id(measure): amount for measure, amount in cell.items() if amount})
 
 
 def unpack_cell(packed: bytes, names: Names) -> Cell:
     """The inverse of `pack_cell`."""
+    return {names.value(number): amount for number, amount in unpack_numbers(packed).items()}
+
+
+def pack_numbers(cell: dict[int, int]) -> bytes:
+    """A cell whose measures are numbers already."""
+    try:
+        return _pack(list(chain.from_iterable(cell.items())))
+    except OverflowError:
+        return _pack([n if -(1 << 63) <= n < (1 << 63) else str(n) for item in cell.items() for n in item])
+
+
+def unpack_numbers(packed: bytes) -> dict[int, int]:
+    """The inverse of `pack_numbers`."""
     flat = _unpack(packed)
-    cell: dict[Measure, int] = {}
-    for i in range(0, len(flat), 2):
-        cell[names.value(flat[i])] = int(flat[i + 1])
-    return cell
+    return dict(zip(flat[::2], map(int, flat[1::2]), strict=True))
