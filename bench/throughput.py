@@ -150,12 +150,13 @@ def main() -> None:
     """Run both, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--persons", type=int, default=10_000)
+    parser.add_argument("--days", type=int, default=30, help="event time that the backlog spans")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-stock", action="store_true", help="leave stock Faust out")
     arguments = parser.parse_args()
-    items = workload(arguments.persons)
+    items = workload(arguments.persons, arguments.days)
     print(
-        f"{len(items)} events of {arguments.persons} persons; {platform.python_implementation()} {platform.python_version()}; "
+        f"{len(items)} events of {arguments.persons} persons over {arguments.days} days; {platform.python_implementation()} {platform.python_version()}; "
     )
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f} at the start")
     rows = []

@@ -1,4 +1,4 @@
-"""The workload every timing uses: persons with 8 touches each on average, 3 % purchases, 5 % duplicates, over 30 days."""
+"""The workload every timing uses: persons with 8 touches each on average, 3 % purchases, 5 % duplicates."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ journey-events = 4
 Item = tuple[str, str, bytes]
 
 
-def workload(persons: int, seed: int = 1) -> list[Item]:
+def workload(persons: int, days: int = DAYS, seed: int = 1) -> list[Item]:
     """(topic, key, value) in order of event time; duplicates follow some seconds after their originals."""
     draw = random.Random(seed)
     drawn: list[tuple[float, str, str, dict[str, object]]] = []
     for _ in range(persons):
         key = str(UUID(int=draw.getrandbits(128), version=4))
-        begin = draw.random() * DAYS * 86_400
+        begin = draw.random() * days * 86_400
         t = begin
         for _ in range(1 + min(int(draw.expovariate(1 / 7)), 60)):
-            drawn.append((t % (DAYS * 86_400), *_touch(draw, key)))
-            t += draw.expovariate(1 / 90_000)
+            drawn.append((t % (days * 86_400), *_touch(draw, key)))
+            t += draw.expovariate(1 / (3_000 * days))
         if draw.random() < 0.03 * 8:
-            drawn.append((t % (DAYS * 86_400), *_order(draw, key)))
+            drawn.append((t % (days * 86_400), *_order(draw, key)))
     drawn += [(t + draw.random() * 60, *rest) for t, *rest in drawn if draw.random() < 0.05]
     drawn.sort(key=lambda item: item[0])
     items = []

@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from attribution.facts import Measure
 from attribution.nodes.state import (
     Conversion,
     CostRow,
