@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from attribution.credit import share
 from attribution.facts import (
     ATTRIBUTED_GROSS,
@@ -20,7 +22,6 @@ from attribution.facts import (
     TOUCH,
     VIEWS,
     Fact,
-    Measure,
 )
 from attribution.nodes.state import Conversion, JourneyEvent
 from attribution.rules import Dims
@@ -48,6 +49,12 @@ def event_facts(event: JourneyEvent) -> list[Fact]:
     return []
 
 
+@lru_cache(maxsize=4096)
+def _units(weights: tuple[int, ...]) -> list[int]:
+    """A whole conversion shared: most models have few different weights. Not to be changed."""
+    return share(MICRO, weights)
+
+
 def shares(conversion: Conversion, weights: tuple[int, ...]) -> list[tuple[str, list[int]]]:
     """One model's credits by measure, each list over the filed touches and summing exactly to its whole.
 
@@ -55,7 +62,7 @@ def shares(conversion: Conversion, weights: tuple[int, ...]) -> list[tuple[str, 
     """
     gross = share(conversion.gross, weights)
     basis = gross if conversion.gross else weights
-    units = share(MICRO, weights)
+    units = _units(weights)
     result = [
         (CONVERSIONS, units),
         (ATTRIBUTED_GROSS, gross),
@@ -75,20 +82,21 @@ def conversion_facts(conversion: Conversion) -> list[Fact]:
     if conversion.gone is not None or filed is None:
         return []
     t, kind = conversion.t, conversion.type
+    if not filed.touches:
+        return [
+            (t, NOBODY, (name, model, kind, CONVERSION), sole[0])
+            for model, _ in filed.weights
+            for name, sole in shares(conversion, (1,))
+            if sole[0]
+        ]
+    credits = [
+        ((name, model, kind, CONVERSION), (name, model, kind, TOUCH), amounts)
+        for model, weights in filed.weights
+        for name, amounts in shares(conversion, weights)
+    ]
     facts: list[Fact] = []
-    for model, weights in filed.weights:
-        if not filed.touches:
-            facts += [
-                (t, NOBODY, (name, model, kind, CONVERSION), sole[0])
-                for name, sole in shares(conversion, (1,))
-                if sole[0]
-            ]
-            continue
-        for name, amounts in shares(conversion, weights):
-            spent: Measure = (name, model, kind, CONVERSION)
-            earned: Measure = (name, model, kind, TOUCH)
-            for touch, amount in zip(filed.touches, amounts, strict=True):
-                if amount:
-                    facts.append((t, touch[2], spent, amount))
-                    facts.append((touch[1], touch[2], earned, amount))
+    # Touch by touch: facts of one time and dims are cheaper to add when they come together.
+    for i, (_, at, dims) in enumerate(filed.touches):
+        facts += [(t, dims, spent, amounts[i]) for spent, _, amounts in credits if amounts[i]]
+        facts += [(at, dims, earned, amounts[i]) for _, earned, amounts in credits if amounts[i]]
     return facts

@@ -16,11 +16,11 @@ from attribution.rules import Dims
 from models.settings import DAY, HOUR, MINUTE
 
 Cell = dict[Measure, int]
-Cells = dict[Dims, Cell]
 Bucket = tuple[str, int]
 
 RETENTION = {"m": 3 * HOUR, "h": 15 * DAY, "d": 400 * DAY, "c": 400 * DAY}
-_QUARTER = 15 * MINUTE
+QUARTER = 15 * MINUTE
+"""What every bucket but a minute's is made of: hours and, under any offset of a time zone, days."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CACHE_LIMIT = 100_000
 
@@ -34,7 +34,7 @@ class Calendar:
 
     def day(self, t: int) -> int:
         """Start of the local day that holds `t`."""
-        quarter = t - t % _QUARTER
+        quarter = t - t % QUARTER
         found = self._days.get(quarter)
         if found is None:
             if len(self._days) >= _CACHE_LIMIT:
@@ -42,6 +42,14 @@ class Calendar:
             local = (_EPOCH + timedelta(microseconds=quarter)).astimezone(self.zone)
             found = self._days[quarter] = self._start(local.year, local.month, local.day)
         return found
+
+    def start(self, granularity: str, t: int) -> int:
+        """Start of the bucket that holds `t`."""
+        if granularity == "m":
+            return t - t % MINUTE
+        if granularity == "d":
+            return self.day(t)
+        return t - t % HOUR
 
     def date(self, t: int) -> str:
         """The local ISO date of `t`, by which exchange rates are looked up."""
@@ -56,6 +64,13 @@ class Calendar:
         return (datetime(year, month, day, tzinfo=self.zone) - _EPOCH) // timedelta(microseconds=1)
 
 
+def granularities(measure: Measure) -> str:
+    """The granularities under which a measure is filed, a letter each."""
+    if measure[3] == TOUCH:
+        return "hd"
+    return "mc" if measure == CLICK_COST else "mhd"
+
+
 class Rollups:
     """Cells by bucket and dims. Used for a batch's deltas, for a replay's whole, and by whoever reads windows."""
 
@@ -65,43 +80,12 @@ class Rollups:
 
     def add(self, facts: Iterable[Fact], highest: int) -> None:
         """Add facts; `highest` is the highest event time seen, which bounds what is kept."""
-        places: dict[int, tuple[Cells | None, Cells | None, Cells | None]] = {}
         for t, dims, measure, amount in facts:
-            place = places.get(t)
-            if place is None:
-                place = places[t] = (self._at("m", t, highest), self._at("h", t, highest), self._at("d", t, highest))
-            if measure[3] == TOUCH:
-                targets: tuple[Cells | None, ...] = place[1:]
-            elif measure == CLICK_COST:
-                targets = (place[0], self._at("c", t, highest))
-            else:
-                targets = place
-            for cells in targets:
-                if cells is None:
-                    continue
-                cell = cells.get(dims)
-                if cell is None:
-                    cells[dims] = {measure: amount}
-                else:
+            for granularity in granularities(measure):
+                start = self.calendar.start(granularity, t)
+                if start > highest - RETENTION[granularity]:
+                    cell = self.buckets.setdefault((granularity, start), {}).setdefault(dims, {})
                     cell[measure] = cell.get(measure, 0) + amount
-
-    def _at(self, granularity: str, t: int, highest: int) -> Cells | None:
-        """The bucket that holds `t`, made now if need be; None when it has expired."""
-        start = self.start(granularity, t)
-        if start <= highest - RETENTION[granularity]:
-            return None
-        cells = self.buckets.get((granularity, start))
-        if cells is None:
-            cells = self.buckets[granularity, start] = {}
-        return cells
-
-    def start(self, granularity: str, t: int) -> int:
-        """Start of the bucket that holds `t`."""
-        if granularity == "m":
-            return t - t % MINUTE
-        if granularity == "d":
-            return self.calendar.day(t)
-        return t - t % HOUR
 
     def expired(self, highest: int) -> list[Bucket]:
         """Buckets that no longer exist at this highest event time."""

@@ -7,10 +7,12 @@ import heapq
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
+from attribution.facts import Fact, Measure
 from attribution.nodes.state import Node, Person
-from attribution.rollups import RETENTION, Bucket, Rollups
+from attribution.rollups import QUARTER, RETENTION, Bucket, Calendar, granularities
 from attribution.rules import Dims
-from streams.codec import Memo, Names, pack_node, pack_numbers, pack_person, unpack_node, unpack_numbers
+from models.settings import MINUTE
+from streams.codec import Memo, Names, Numbers, pack_node, pack_numbers, pack_person, unpack_node, unpack_numbers
 from streams.tables import Tables, Writes
 
 COSTS = "k"
@@ -86,15 +88,32 @@ class Nodes:
             writes.sadd.setdefault(suffix, []).extend(keys)
 
 
+class _Bucket:
+    """A bucket's cells as far as they are cached; `stored` when Redis may have others, `dirty` are those of this commit."""
+
+    __slots__ = ("cells", "dirty", "stored", "suffix")
+
+    def __init__(self, suffix: str, stored: bool) -> None:
+        self.suffix = suffix
+        self.stored = stored
+        self.cells: dict[Dims, Numbers] = {}
+        self.dirty: dict[Dims, Numbers] = {}
+
+
 class Cells:
-    """Rollup cells, read before the first addition and written whole."""
+    """Rollup cells: facts are added to what is cached, and a commit writes whole cells.
+
+    By number of measure: a cell is packed anew with each commit, its names are not looked up again.
+    """
 
     def __init__(self, tables: Tables, names: Names, known: Iterable[Bucket], limit: int) -> None:
         self._tables = tables
         self._names = names
         self._limit = limit
-        # By number of measure: a cell is packed anew with each chunk, its names are not looked up again.
-        self._cached: dict[tuple[Bucket, Dims], dict[int, int]] = {}
+        self._cached: dict[Bucket, _Bucket] = {}
+        self._count = 0
+        self._numbers: dict[Measure, tuple[int, str]] = {}
+        self._fields: dict[Dims, str] = {}
         self._known: dict[str, list[int]] = {granularity: [] for granularity in RETENTION}
         self._existing: set[Bucket] = set()
         for bucket in known:
@@ -105,56 +124,107 @@ class Cells:
             self._existing.add(bucket)
             heapq.heappush(self._known[bucket[0]], bucket[1])
 
-    async def write(self, deltas: Rollups, highest: int, writes: Writes) -> None:
-        """Add a chunk's deltas to the stored cells and put both them and the expiries into the commit."""
-        names = self._names
-        wanted = [
-            (bucket, dims)
-            for bucket, cells in deltas.buckets.items()
-            if bucket[1] > highest - RETENTION[bucket[0]]
-            for dims in cells
-        ]
-        await self._gather(wanted)
-        cached, number_of = self._cached, names.id
-        for bucket, dims in wanted:
-            cell = cached[bucket, dims]
-            for measure, amount in deltas.buckets[bucket][dims].items():
-                number = number_of(measure)
-                total = cell.get(number, 0) + amount
-                if total:
-                    cell[number] = total
-                else:
-                    cell.pop(number, None)
-            suffix = bucket_key(bucket)
-            writes.hashes.setdefault(suffix, {})[str(names.id(dims))] = pack_numbers(cell)
-        for bucket in {bucket for bucket, _ in wanted}:
-            self._remember(bucket)
-            writes.changed.append(bucket_key(bucket))
-        self._expire(highest, writes)
-
-    async def _gather(self, wanted: list[tuple[Bucket, Dims]]) -> None:
-        excess = len(self._cached) + len(wanted) - self._limit
-        if excess > 0:
-            keep = set(wanted)
-            for key in [key for key in islice(self._cached, excess + len(keep)) if key not in keep][:excess]:
-                del self._cached[key]
-        missing = []
-        for key in wanted:
-            if key not in self._cached:
-                if key[0] in self._existing:
-                    missing.append(key)
-                else:
-                    self._cached[key] = {}
+    async def write(self, facts: Iterable[Fact], calendar: Calendar, highest: int, writes: Writes) -> None:
+        """Add a chunk's facts to the stored cells and put both them and the expiries into the commit."""
+        used: dict[Bucket, _Bucket] = {}
+        missing: list[tuple[_Bucket, Dims]] = []
+        self._add(facts, calendar, highest, used, missing)
         if missing:
-            fields = [(bucket_key(bucket), str(self._names.id(dims))) for bucket, dims in missing]
-            for key, packed in zip(missing, await self._tables.hget(fields), strict=True):
-                self._cached[key] = {} if packed is None else unpack_numbers(packed)
+            # What is stored is added to what is new: sums don't mind the order.
+            fields = [(bucket.suffix, self._field(dims)) for bucket, dims in missing]
+            for (bucket, dims), packed in zip(missing, await self._tables.hget(fields), strict=True):
+                if packed is not None:
+                    cell = bucket.cells[dims]
+                    for number, amount in unpack_numbers(packed).items():
+                        cell[number] = cell.get(number, 0) + amount
+        for key, bucket in used.items():
+            writes.hashes[bucket.suffix] = {
+                self._field(dims): pack_numbers(cell) for dims, cell in bucket.dirty.items()
+            }
+            bucket.dirty = {}
+            writes.changed.append(bucket.suffix)
+            self._remember(key)
+        self._expire(highest, writes)
+        self._make_room(used)
+
+    def _add(
+        self, facts: Iterable[Fact], calendar: Calendar, highest: int, used: dict[Bucket, _Bucket],
+        missing: list[tuple[_Bucket, Dims]],
+    ) -> None:  # fmt: skip
+        """Facts of one time and dims mostly come together: their cells are looked up once."""
+        at: int | None = None
+        who: Dims | None = None
+        places: dict[tuple[str, int], _Bucket | None] = {}
+        targets: dict[str, list[Numbers]] = {}
+        numbers = self._numbers
+        for t, dims, measure, amount in facts:
+            if dims is not who or t != at:
+                at, who, targets = t, dims, {}
+            known = numbers.get(measure)
+            if known is None:
+                known = numbers[measure] = (self._names.id(measure), granularities(measure))
+            number, filed = known
+            cells = targets.get(filed)
+            if cells is None:
+                cells = targets[filed] = []
+                for granularity in filed:
+                    place = granularity, t // (MINUTE if granularity == "m" else QUARTER)
+                    if place in places:
+                        bucket = places[place]
+                    else:
+                        start = calendar.start(granularity, t)
+                        bucket = places[place] = self._bucket((granularity, start), highest, used)
+                    if bucket is not None:
+                        cells.append(self._cell(bucket, dims, missing))
+            for cell in cells:
+                cell[number] = cell.get(number, 0) + amount
+
+    def _bucket(self, key: Bucket, highest: int, used: dict[Bucket, _Bucket]) -> _Bucket | None:
+        """A bucket, from now on the last to be forgotten; None when it has expired."""
+        if key[1] <= highest - RETENTION[key[0]]:
+            return None
+        bucket = used.get(key)
+        if bucket is None:
+            bucket = self._cached.pop(key, None) or _Bucket(bucket_key(key), key in self._existing)
+            used[key] = self._cached[key] = bucket
+        return bucket
+
+    def _cell(self, bucket: _Bucket, dims: Dims, missing: list[tuple[_Bucket, Dims]]) -> Numbers:
+        cell = bucket.dirty.get(dims)
+        if cell is None:
+            cell = bucket.cells.get(dims)
+            if cell is None:
+                cell = bucket.cells[dims] = {}
+                self._count += 1
+                if bucket.stored:
+                    missing.append((bucket, dims))
+            bucket.dirty[dims] = cell
+        return cell
+
+    def _field(self, dims: Dims) -> str:
+        field = self._fields.get(dims)
+        if field is None:
+            field = self._fields[dims] = str(self._names.id(dims))
+        return field
+
+    def _make_room(self, used: Mapping[Bucket, _Bucket]) -> None:
+        """Forget the buckets that were used longest ago, but none of those just used."""
+        for key in list(self._cached):
+            if self._count <= self._limit or key in used:
+                return
+            self._forget(key)
+
+    def _forget(self, key: Bucket) -> None:
+        bucket = self._cached.pop(key, None)
+        if bucket is not None:
+            self._count -= len(bucket.cells)
 
     def _expire(self, highest: int, writes: Writes) -> None:
         for granularity, starts in self._known.items():
             while starts and starts[0] <= highest - RETENTION[granularity]:
                 bucket = (granularity, heapq.heappop(starts))
                 self._existing.discard(bucket)
+                self._forget(bucket)
                 suffix = bucket_key(bucket)
                 writes.hashes.pop(suffix, None)
                 writes.deletes.add(suffix)

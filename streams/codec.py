@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Hashable, Iterator, Sequence
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -32,7 +31,7 @@ from attribution.rollups import Cell
 from models.results import OTHER
 from models.wire import ENGAGEMENT, Touch
 
-FORMAT = 1
+FORMAT = 2
 _UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})+")
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
@@ -42,6 +41,8 @@ _ROW = struct.Struct("<qIH16s")
 _WHAT_MAX = 0xFFFF
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _NO_EXTRA: list[Any] = [None, 0, None]
+Numbers = dict[int, int]
+"""A rollup cell: amount by number of measure."""
 Extra = tuple[str | None, int, int | None]
 
 
@@ -193,13 +194,14 @@ def _extend(memo: Memo, events: tuple[JourneyEvent, ...], names: Names) -> bool:
     What stands the same at the beginning and at the end keeps its rows: an event put in between packs one.
     """
     rows, held = memo.rows, memo.events
-    shorter = min(len(rows), len(events))
-    head = 0
-    while head < shorter and events[head] is held[head]:
-        head += 1
-    tail = 0
-    while tail < shorter - head and events[-1 - tail] is held[-1 - tail]:
-        tail += 1
+    head, tail = len(rows), 0
+    if events[:head] != held[:head] or not head:
+        shorter = min(head, len(events))
+        head = 0
+        while head < shorter and events[head] is held[head]:
+            head += 1
+        while tail < shorter - head and events[-1 - tail] is held[-1 - tail]:
+            tail += 1
     middle = []
     for i in range(head, len(events) - tail):
         t, event_id, cls, kind, dims, _, _, _, digest = events[i]
@@ -209,11 +211,13 @@ def _extend(memo: Memo, events: tuple[JourneyEvent, ...], names: Names) -> bool:
             memo.extras, memo.events = {}, ()
             return False
         middle.append(_ROW.pack(t, digest, what, bytes.fromhex(event_id.replace("-", ""))))
-    rows[head : len(rows) - tail] = middle
-    if memo.extras and tail:
-        memo.extras = _extras(events, 0)
+    if head == len(rows):
+        rows += middle
     else:
-        memo.extras = {i: extra for i, extra in memo.extras.items() if i < head} | _extras(events, head)
+        rows[head : len(rows) - tail] = middle
+        memo.extras = {} if tail else {i: extra for i, extra in memo.extras.items() if i < head}
+        head = 0 if tail else head
+    memo.extras |= _extras(events, head)
     memo.events = events
     return True
 
@@ -305,8 +309,8 @@ def _unpack_conversion(packed: list[Any], names: Names) -> Conversion:
 
 
 def pack_cell(cell: Cell, names: Names) -> bytes:
-    """A rollup cell: measure numbers and amounts in turn; an amount beyond 64 bits as decimal text."""
-    return pack_numbers({names.id(measure): amount for measure, amount in cell.items() if amount})
+    """A rollup cell: amounts by number of measure."""
+    return pack_numbers({names.id(measure): amount for measure, amount in cell.items()})
 
 
 def unpack_cell(packed: bytes, names: Names) -> Cell:
@@ -314,15 +318,18 @@ def unpack_cell(packed: bytes, names: Names) -> Cell:
     return {names.value(number): amount for number, amount in unpack_numbers(packed).items()}
 
 
-def pack_numbers(cell: dict[int, int]) -> bytes:
-    """A cell whose measures are numbers already."""
+def pack_numbers(cell: Numbers) -> bytes:
+    """A cell whose measures are numbers already: a map without zeros; an amount beyond 64 bits is decimal text."""
+    if 0 in cell.values():
+        for number in [number for number, amount in cell.items() if not amount]:
+            del cell[number]
     try:
-        return _pack(list(chain.from_iterable(cell.items())))
+        return _pack(cell)
     except OverflowError:
-        return _pack([n if -(1 << 63) <= n < (1 << 63) else str(n) for item in cell.items() for n in item])
+        return _pack({number: n if -(1 << 63) <= n < (1 << 63) else str(n) for number, n in cell.items()})
 
 
-def unpack_numbers(packed: bytes) -> dict[int, int]:
+def unpack_numbers(packed: bytes) -> Numbers:
     """The inverse of `pack_numbers`."""
-    flat = _unpack(packed)
-    return dict(zip(flat[::2], map(int, flat[1::2]), strict=True))
+    cell: dict[int, int | str] = _unpack(packed)
+    return {number: int(amount) for number, amount in cell.items()}

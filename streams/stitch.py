@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from attribution.facts import Fact
 from attribution.fold import event_time, expires, fold
 from attribution.nodes.base import NEVER, Context
 from attribution.nodes.state import Conversion, Node, Person
 from attribution.outcome import describe
-from attribution.rollups import Bucket, Calendar, Rollups
+from attribution.rollups import Bucket, Calendar
 from attribution.rules import Rules
 from attribution.watermarks import Progress, announcing_partitions, expected_sources, split_source
 from models.errors import Rejected
@@ -51,8 +52,8 @@ class Piece(NamedTuple):
 class Chunk:
     """What the fold of one chunk has produced so far: everything the shell then applies."""
 
-    def __init__(self, calendar: Calendar) -> None:
-        self.rollups = Rollups(calendar)
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
         self.moves: list[AnyEntry] = []
         self.results: dict[tuple[str, str], tuple[Conversion, tuple[int, int, int]]] = {}
         self.letters: list[tuple[str, bytes | None, bytes | None, Headers]] = []
@@ -138,7 +139,7 @@ class JourneyPartition:
         # and results made of them would be in Kafka before the commit could refuse them.
         if await self._nodes.gather(keys) and not await self.stands():
             return await self._refusal()
-        chunk = Chunk(self._calendar)
+        chunk = Chunk()
         progress = msgspec.structs.replace(
             self.progress, applied=dict(self.progress.applied), marks=dict(self.progress.marks)
         )
@@ -147,7 +148,7 @@ class JourneyPartition:
         writes = Writes()
         await self._sweep(progress, writes, chunk)
         self._nodes.write(chunk.touched, writes, self._index(chunk, progress))
-        await self._cells.write(chunk.rollups, progress.highest, writes)
+        await self._cells.write(chunk.facts, self._calendar, progress.highest, writes)
         for number, packed in self._names.fresh.items():
             writes.hashes.setdefault("names", {})[str(number)] = packed
         if self._names.fresh:
@@ -216,7 +217,6 @@ class JourneyPartition:
                 progress.config = block.configured.number
                 chunk.config = block.configured.text
                 self._configure(Marketing.from_text(block.configured.text), progress.config)
-                chunk.rollups.calendar = self._calendar
         return count
 
     def _apply(
@@ -242,8 +242,7 @@ class JourneyPartition:
             chunk.created.add(entry.key)
         chunk.touched[entry.key] = folded.node
         self._nodes.put(entry.key, folded.node)
-        if folded.facts:
-            chunk.rollups.add(folded.facts, progress.highest)
+        chunk.facts += folded.facts
         for i, move in enumerate(folded.moves):
             chunk.moves.append(msgspec.structs.replace(move, offset=offset, k=(index << 32) + i))
         for conversion in folded.changed:

@@ -42,17 +42,23 @@ def fold_touch(node: Person | None, entry: Touch, context: Context) -> Folded:
         return Folded(person, dropped="trimmed")
 
     facts = event_facts(event)
-    if known is None and (not events or event.t > events[-1].t):
+    newest = known is None and (not events or event.t > events[-1].t)
+    if newest:
         after = (*events, event)
         earliest = event.t
     else:
-        changed = [other for other in events if other is not known]
-        insort(changed, event)
-        after = tuple(changed)
+        if known is None:
+            at = bisect_left(events, event)
+            after = (*events[:at], event, *events[at:])
+        else:
+            changed = [other for other in events if other is not known]
+            insort(changed, event)
+            after = tuple(changed)
         earliest = event.t if known is None else min(event.t, known.t)
         if known is not None:
             facts += negated(event_facts(known))
-    if event.cls in _VISIT_LIKE or known is not None:
+    # The newest click is no visit, and no visit that is known can have landed from it.
+    if (event.cls in _VISIT_LIKE and not (newest and event.cls == CLICK)) or known is not None:
         facts += _visit_facts(events, after, earliest)
 
     trimmed = person.trimmed
@@ -95,10 +101,8 @@ def fold_order(node: Person | None, entry: OrderMove, context: Context) -> Folde
 
 
 def _twin(events: tuple[JourneyEvent, ...], event_id: str) -> JourneyEvent | None:
-    for other in events:
-        if other[1] == event_id:
-            return other
-    return None
+    ids = [other[1] for other in events]
+    return events[ids.index(event_id)] if event_id in ids else None
 
 
 def _known(person: Person, conversion_id: str) -> Conversion | None:

@@ -28,26 +28,28 @@ def test_where_a_measure_is_kept(measure: Measure, kept: str) -> None:
     made = rollups()
     made.add([(T, DIMS, measure, 5)], T)
     made.prune(T)
-    assert made.buckets == {(granularity, made.start(granularity, T)): {DIMS: {measure: 5}} for granularity in kept}
+    assert made.buckets == {
+        (granularity, made.calendar.start(granularity, T)): {DIMS: {measure: 5}} for granularity in kept
+    }
 
 
 def test_starts_of_buckets() -> None:
     made = rollups()
-    assert made.start("m", T) == moment("2026-03-10T13:47:00Z")
-    assert made.start("h", T) == made.start("c", T) == moment("2026-03-10T13:00:00Z")
-    assert made.start("d", T) == moment("2026-03-10T00:00:00Z")
+    assert made.calendar.start("m", T) == moment("2026-03-10T13:47:00Z")
+    assert made.calendar.start("h", T) == made.calendar.start("c", T) == moment("2026-03-10T13:00:00Z")
+    assert made.calendar.start("d", T) == moment("2026-03-10T00:00:00Z")
     for granularity, length in (("m", MINUTE), ("h", HOUR), ("c", HOUR), ("d", DAY)):
-        start = made.start(granularity, T)
-        assert made.start(granularity, start) == made.start(granularity, start + length - 1) == start
-        assert made.start(granularity, start - 1) == start - length
+        start = made.calendar.start(granularity, T)
+        assert made.calendar.start(granularity, start) == made.calendar.start(granularity, start + length - 1) == start
+        assert made.calendar.start(granularity, start - 1) == start - length
 
 
 def test_hours_are_of_utc_where_days_are_not() -> None:
     """Asia/Kolkata is 5:30 ahead: a local day begins at half past an hour of UTC."""
     made = rollups("Asia/Kolkata")
-    assert made.start("d", moment("2026-03-10T18:29:59.999999Z")) == moment("2026-03-09T18:30:00Z")
-    assert made.start("d", moment("2026-03-10T18:30:00Z")) == moment("2026-03-10T18:30:00Z")
-    assert made.start("h", moment("2026-03-10T18:30:00Z")) == moment("2026-03-10T18:00:00Z")
+    assert made.calendar.start("d", moment("2026-03-10T18:29:59.999999Z")) == moment("2026-03-09T18:30:00Z")
+    assert made.calendar.start("d", moment("2026-03-10T18:30:00Z")) == moment("2026-03-10T18:30:00Z")
+    assert made.calendar.start("h", moment("2026-03-10T18:30:00Z")) == moment("2026-03-10T18:00:00Z")
     assert made.calendar.date(moment("2026-03-10T18:30:00Z")) == "2026-03-11"
 
 
@@ -92,7 +94,7 @@ def test_shift_by_a_year_of_local_days() -> None:
 def test_a_bucket_is_gone_once_it_is_as_old_as_its_retention(granularity: str) -> None:
     measure = CLICK_COST if granularity == "c" else CLICKS
     made = rollups()
-    start = made.start(granularity, T)
+    start = made.calendar.start(granularity, T)
     edge = start + RETENTION[granularity]
     made.add([(T, DIMS, measure, 1)], edge - 1)
     assert made.buckets[granularity, start] == {DIMS: {measure: 1}}
@@ -134,7 +136,9 @@ def test_what_is_taken_back_leaves_nothing_behind() -> None:
     made.add(facts, T)
     made.add(negated(facts[1:]), T)
     made.prune(T)
-    assert made.buckets == {(granularity, made.start(granularity, T)): {DIMS: {CLICKS: 1}} for granularity in "mhd"}
+    assert made.buckets == {
+        (granularity, made.calendar.start(granularity, T)): {DIMS: {CLICKS: 1}} for granularity in "mhd"
+    }
 
 
 def test_within_is_by_start_and_leaves_out_the_end() -> None:

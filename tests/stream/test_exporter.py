@@ -25,8 +25,8 @@ from attribution.rollups import Bucket, Calendar, Cell, Rollups
 from attribution.rules import Dims
 from attribution.watermarks import Progress
 from models.settings import DAY, HOUR, Infrastructure, Marketing, Topics
-from streams.caches import Cells, Nodes
-from streams.codec import Names
+from streams.caches import Nodes, bucket_key
+from streams.codec import Names, pack_cell
 from streams.embedded import RedisServer
 from streams.exporter import BUSINESS, Exporter
 from streams.metrics import SOURCES_MAX, Metrics
@@ -66,13 +66,12 @@ class Writer:
         self.offset = 0
         self.seq = 0
         self.token = ""
-        self.known: set[Bucket] = set()
+        self.total = Rollups(Calendar("UTC"))
 
     async def claim(self) -> None:
         claimed = await self.tables.claim("test", 1, config=1, formats={1})
         assert isinstance(claimed, Claimed)
         self.token, self.offset, self.seq = claimed.token, claimed.position.offset, claimed.seq
-        self.cells = Cells(self.tables, self.names, self.known, 1000)
 
     async def commit(
         self, highest: int, cells: dict[Bucket, dict[Dims, Cell]] | None = None, costs: dict[str, CostRow] | None = None
@@ -80,12 +79,21 @@ class Writer:
         """Add to cells, set cost rows, and move on."""
         if not self.token:
             await self.claim()
-        writes, deltas = Writes(), Rollups(Calendar("UTC"))
-        deltas.buckets = cells or {}
+        writes = Writes()
         if costs:
             Nodes(self.tables, self.names, 100).write({f"k:{key}": row for key, row in costs.items()}, writes, {})
-        await self.cells.write(deltas, highest, writes)
-        self.known.update(deltas.buckets)
+        for bucket, by_dims in (cells or {}).items():
+            for dims, delta in by_dims.items():
+                cell = self.total.buckets.setdefault(bucket, {}).setdefault(dims, {})
+                for measure, amount in delta.items():
+                    cell[measure] = cell.get(measure, 0) + amount
+                field = str(self.names.id(dims))
+                writes.hashes.setdefault(bucket_key(bucket), {})[field] = pack_cell(cell, self.names)
+        for bucket in self.total.expired(highest):
+            del self.total.buckets[bucket]
+            writes.hashes.pop(bucket_key(bucket), None)
+            writes.deletes.add(bucket_key(bucket))
+        writes.changed += [*writes.hashes, *writes.deletes]
         if self.names.fresh:
             writes.hashes["names"] = {str(number): packed for number, packed in self.names.fresh.items()}
             writes.changed.append("names")
