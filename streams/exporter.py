@@ -86,7 +86,6 @@ class Exporter:
         if self._epoch is None:
             key = f"{{parcours:{self._infra.generation}}}epoch"
             self._epoch = int(await self._redis.execute_command("INCR", key))
-            self._metrics.leader(self._epoch)
         view, read, end = await self._read()
         if view.backward(end):
             self._view = None
@@ -96,6 +95,8 @@ class Exporter:
             self._body, self._status = b"", {}
         elif await asyncio.to_thread(view.take, read, end):
             self._body, self._status = await asyncio.to_thread(self._rendered, view)
+        # Not before: the highest epoch is the one that is read, and there would be nothing to read yet.
+        self._metrics.leader(self._epoch)
         self._read_at = read_at
 
     async def _read(self) -> tuple[View, list[Changes], int]:

@@ -64,7 +64,7 @@ def test_the_schema_refuses_what_is_wrong(path: tuple[str, ...], wrong: object) 
 
 
 def test_all_services_are_there() -> None:
-    assert {"kafka", "redis", "prometheus", "grafana", "worker", "topics"} <= SERVICES.keys()
+    assert {"kafka", "redis", "prometheus", "alertmanager", "grafana", "worker", "topics"} <= SERVICES.keys()
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -134,7 +134,7 @@ def test_what_is_mounted_exists(name: str) -> None:
 def test_each_named_volume_is_used_by_one_service() -> None:
     used = [volume for service in SERVICES.values() for volume in named_volumes(service)]
     assert sorted(used) == sorted(COMPOSE["volumes"])
-    assert {"kafka", "redis", "prometheus", "grafana"} <= set(used)
+    assert {"kafka", "redis", "prometheus", "alertmanager", "grafana"} <= set(used)
 
 
 def test_kafka_loses_nothing_acknowledged_and_makes_no_topic_by_accident() -> None:

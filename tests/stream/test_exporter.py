@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from attribution.facts import CLICKS, ORDERS, TOTAL, Fact
 from attribution.families import FAMILIES
@@ -312,6 +313,20 @@ async def test_the_wall_clock_moves_windows_and_cost_without_events(redis: Redis
     )
     bench.wall -= 3700
     assert value(await bench.scrape(), "total_clicks", window="1h") == 1
+
+
+async def test_a_leader_is_told_once_its_metrics_are_there(redis: Redis, writers: list[Writer]) -> None:
+    """Rules read the highest epoch: one without metrics would leave a hole where the old leader still had them."""
+    await writers[0].commit(END, cells([(END, TOTAL, ORDERS, 1)]))
+    bench = Bench(redis)
+    key = f"{journey_tag(INFRA.generation, 1)}meta"
+    await redis.set(key, "no hash: cannot be read")
+    with pytest.raises(RedisError):
+        await bench.scrape()
+    assert (bench.exporter.body(), value(parsed(bench.metrics.render()), "leader_epoch")) == (b"", 0)
+    await redis.delete(key)
+    assert await bench.scrape()
+    assert value(parsed(bench.metrics.render()), "leader_epoch") == 1
 
 
 HOSTILE: list[Dims] = [
