@@ -1,6 +1,6 @@
 """Builds the dashboard from data: `python grafana/build.py` writes grafana/dashboards/parcours.json.
 
-Metrics are those of docs/metrics.md. Business metrics are read from the newest leader only. Ratios and CPA are read as exported, never
+Metrics are those of docs/metrics.md. Business metrics are read as recorded from the newest leader. Ratios and CPA are read as exported, never
 averaged or summed: only the exporter knows how far cost is known.
 """
 
@@ -23,8 +23,8 @@ MONEY, RATIO, COUNT = "locale", "percentunit", "locale"
 
 
 def leader(metric: str, labels: str) -> str:
-    """`metric` as the newest leader exports it, so that a leader's move doubles nothing."""
-    return f"max without (instance) (parcours_{metric}{{{labels}}} and on (instance) topk(1, parcours_leader_epoch))"
+    """The recorded copy of `metric` (prometheus/rules/recorded.yml): a leader's move doubles nothing and leaves no hole."""
+    return f"leader:parcours_{metric}:last{{{labels}}}"
 
 
 def target(ref: str, expr: str, legend: str, *, instant: bool = False, table: bool = False) -> Json:
@@ -243,7 +243,7 @@ def pipeline() -> Json:
 
 def variable(name: str, label: str, default: str, source: str) -> Json:
     """A choice among the values of a label that are there, so that a configured model or stage shows up by itself."""
-    query = f"label_values(parcours_total_{source}, {name})"
+    query = f"label_values(leader:parcours_total_{source}:last, {name})"
     return {
         "name": name,
         "label": label,

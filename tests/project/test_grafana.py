@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from streams.exporter import BUSINESS
+
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "grafana"
 DASHBOARD: dict[str, Any] = json.loads((GRAFANA / "dashboards" / "parcours.json").read_text("utf-8"))
@@ -90,6 +92,11 @@ def averaged(expression: str) -> list[str]:
     return [name for text in inside for name in re.findall(r"parcours_\w*(?:_ratio|_cpa)\b", text)]
 
 
+def metrics(expression: str) -> list[tuple[str, str]]:
+    """(family, selector) of each metric that is read; of a recorded copy, its family."""
+    return re.findall(r"(?:\bleader:)?\b(parcours_\w+)(?::last\b)?(?:\{([^}]*)\})?", expression)
+
+
 def test_the_file_is_what_the_script_builds() -> None:
     assert (GRAFANA / "dashboards" / "parcours.json").read_text("utf-8") == build().rendered()
 
@@ -160,7 +167,7 @@ def test_variables_are_there_and_used() -> None:
 
 @pytest.mark.parametrize("name", ["model", "conversion"])
 def test_a_variable_reads_a_label_that_is_documented(name: str) -> None:
-    match = re.fullmatch(r"label_values\((\w+), (\w+)\)", VARIABLES[name]["query"]["query"])
+    match = re.fullmatch(r"label_values\(leader:(\w+):last, (\w+)\)", VARIABLES[name]["query"]["query"])
     assert match
     assert match[2] in KNOWN[match[1]]
 
@@ -179,10 +186,9 @@ def test_each_expression_parses(expression: tuple[str, str], tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("name", "expression"), EXPRESSIONS)
 def test_each_metric_and_label_is_documented(name: str, expression: str) -> None:
-    used = set(re.findall(r"\bparcours_\w+", expression))
+    used = metrics(expression)
     assert used, name
-    assert used <= KNOWN.keys()
-    for metric, selector in re.findall(r"(parcours_\w+)\{([^}]*)\}", expression):
+    for metric, selector in used:
         assert set(re.findall(r"(\w+)\s*[=!]", selector)) <= KNOWN[metric], metric
 
 
@@ -203,10 +209,10 @@ def test_no_ratio_is_averaged(name: str, expression: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "expression"), EXPRESSIONS)
-def test_business_metrics_are_read_from_the_newest_leader(name: str, expression: str) -> None:
-    for metric in re.finditer(r"parcours_(?:total|channel|campaign)_\w+\{[^}]*\}", expression):
-        rest = expression[metric.end() :]
-        assert rest.startswith(" and on (instance) topk(1, parcours_leader_epoch))"), name
+def test_business_metrics_are_read_as_recorded(name: str, expression: str) -> None:
+    for copy, family in re.findall(r"(leader:)?\b(parcours_\w+)", expression):
+        assert bool(copy) == (family in BUSINESS), name
+        assert not copy or f"leader:{family}:last" in expression
 
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: reading the newest leader is UNCHECKED")
@@ -228,11 +234,15 @@ def test_a_frozen_old_leader_changes_nothing(tmp_path: Path) -> None:
     }
     expected = {"A": {'{network="(none)"}': 5, '{network="x"}': 3}, "B": {"{}": 4}}
     test = {
+        "rule_files": [str(ROOT / "prometheus" / "rules" / "recorded.yml")],
         "evaluation_interval": "15s",
         "tests": [
             {
                 "interval": "15s",
-                "input_series": [{"series": name, "values": f"{value}x8"} for name, value in series.items()],
+                "input_series": [
+                    {"series": name.replace("{", '{job="parcours",'), "values": f"{value}x8"}
+                    for name, value in series.items()
+                ],
                 "promql_expr_test": [
                     {
                         "expr": filled(target["expr"]),
