@@ -22,7 +22,7 @@ _VISIT_LIKE = (CLICK, VISIT, DIRECT)
 EMPTY = Person()
 CONVERSIONS_MAX = 1_000
 """Conversions a person may have open: beyond it the earliest are closed, that is, change no more."""
-_time = itemgetter(0)
+_time, _event_id = itemgetter(0), itemgetter(1)
 
 
 def fold_touch(node: Person | None, entry: Touch, context: Context) -> Folded:
@@ -101,8 +101,9 @@ def fold_order(node: Person | None, entry: OrderMove, context: Context) -> Folde
 
 
 def _twin(events: tuple[JourneyEvent, ...], event_id: str) -> JourneyEvent | None:
-    ids = [other[1] for other in events]
-    return events[ids.index(event_id)] if event_id in ids else None
+    if event_id not in map(_event_id, events):
+        return None
+    return next(other for other in events if other.event_id == event_id)
 
 
 def _known(person: Person, conversion_id: str) -> Conversion | None:

@@ -170,6 +170,10 @@ class MemoryTables:
                     found[bucket, names.value(int(number))] = cell
         return found
 
+    def buckets(self) -> list[Bucket]:
+        """Every rollup bucket that is stored."""
+        return [bucket for suffix in self.hashes if (bucket := bucket_of(suffix)) is not None]
+
     def progress(self) -> Progress:
         return msgspec.msgpack.decode(self.state, type=Progress) if self.state else Progress()
 
@@ -273,10 +277,9 @@ class Bench:
         tables = self.tables
         text = tables.strings.get("config")
         marketing = Marketing.from_text(text.decode()) if text else self._marketing
-        live = [bucket for suffix in tables.hashes if (bucket := bucket_of(suffix)) is not None]
         self.part = JourneyPartition(
             0, 0, tables, tables.token, tables.position, tables.seq, tables.progress(), marketing, tables.names(),  # type: ignore[arg-type]
-            live, Outbox(self.producer, marketing.topics.journey_events), self.metrics, self._note, **self._limits,  # type: ignore[arg-type]
+            tables.buckets(), Outbox(self.producer, marketing.topics.journey_events), self.metrics, self._note, **self._limits,  # type: ignore[arg-type]
         )  # fmt: skip
         return self.part
 
