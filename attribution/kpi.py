@@ -70,11 +70,28 @@ class Scope(NamedTuple):
     cell: Cell
     spent: Spent
     upto: tuple[Cell, Spent] | None
+    cut: int
+
+
+class Found(NamedTuple):
+    """All rows, and by window the scopes they were made from as (level, scope): both sides of a ratio also where it is undefined."""
+
+    rows: list[Row]
+    scopes: dict[str, list[tuple[str, Scope]]]
+
+
+def found(sums: Sums, ledger: Ledger, budget: int = BUDGET) -> Found:
+    """All rows at `sums.end`: at most `budget`, by folding the least of campaigns, then channels, into `(other)`.
+
+    Scopes share their cells with `sums`: read them before anything is added to it.
+    """
+    board = _Board(sums, ledger, budget)
+    return Found(list(board.rows()), board.scopes)
 
 
 def rows(sums: Sums, ledger: Ledger, budget: int = BUDGET) -> list[Row]:
-    """All rows at `sums.end`: at most `budget`, by folding the least of campaigns, then channels, into `(other)`."""
-    return list(_Board(sums, ledger, budget).rows())
+    """The rows alone."""
+    return found(sums, ledger, budget).rows
 
 
 class _Board:
@@ -97,6 +114,7 @@ class _Board:
             name = self.names[dims]
             spent[name] = spent.get(name, 0) + (cost.total or 0)
         self.shown = shown(sums, set(self.names.values()), spent, self.types, budget)
+        self.scopes: dict[str, list[tuple[str, Scope]]] = {}
 
     def _types(self) -> list[str]:
         found = {measure[2] for cell in self.sums.channels.sums[WINDOWS[-1].name].values() for measure in cell}
@@ -110,7 +128,7 @@ class _Board:
 
     def rows(self) -> Iterator[Row]:
         for window in WINDOWS:
-            scopes = list(self._scopes(window))
+            scopes = self.scopes[window.name] = list(self._scopes(window))
             for level, scope in scopes:
                 nobody = scope.labels[:1] == (("channel", NOBODY[0]),)
                 yield from self._attributed(window, level, scope, nobody)
@@ -134,13 +152,13 @@ class _Board:
             window, cell, spent, cut, self.sums.channels, sources,
             lambda: total(self._spent(window, lambda dims: cut, last=False).values()),
         )  # fmt: skip
-        yield "total", Scope((), cell, spent, upto)
+        yield "total", Scope((), cell, spent, upto, cut)
 
         # Channels. All cuts of a level are asked for at once: one pass over the costs.
         yield from self._level(window, "channel", 2, sources, self.sums.channels, costs, cuts)
         if _NOBODY in channels:
             labels = (("channel", NOBODY[0]), ("network", NOBODY[1]))
-            yield "channel", Scope(labels, channels[_NOBODY], UNKNOWN, None)
+            yield "channel", Scope(labels, channels[_NOBODY], UNKNOWN, None, end)
         if window.campaigns:
             found = self.sums.campaigns.sums[window.name]
             campaigns = {dims: cell for dims, cell in found.items() if dims not in (TOTAL, NOBODY)}
@@ -180,7 +198,7 @@ class _Board:
             known = spent.get(name, UNKNOWN)
             at = start if name[-1] == OTHER else cut.get(name, end)
             upto = self._upto(window, cell, known, at, running, keys, partial(_known, before, name))
-            yield level, Scope(labels, cell, known, upto)
+            yield level, Scope(labels, cell, known, upto, at)
 
     def _upto(
         self, window: Window, cell: Cell, spent: Spent, cut: int, running: Running, keys: Iterable[Key],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from datetime import date as Date
 from zoneinfo import ZoneInfo
 
 from attribution.facts import CLICK_COST, TOUCH, Fact, Measure
@@ -58,6 +59,10 @@ class Calendar:
     def shift(self, day: int, days: int) -> int:
         """The local day that lies `days` calendar days from the one starting at `day`."""
         local = (_EPOCH + timedelta(microseconds=day)).astimezone(self.zone).date() + timedelta(days=days)
+        return self._start(local.year, local.month, local.day)
+
+    def start(self, local: Date) -> int:
+        """Start of a local day."""
         return self._start(local.year, local.month, local.day)
 
     def _start(self, year: int, month: int, day: int) -> int:

@@ -7,13 +7,14 @@ already dropped would be missing: build the sums anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import NamedTuple
 
 from attribution.facts import ATTRIBUTED_GROSS, ATTRIBUTED_NET, CLICK_COST, CONVERSION, CONVERSIONS, TOUCH, Measure
 from attribution.rollups import Bucket, Calendar, Cell, Rollups
 from attribution.rules import Dims
-from models.settings import DAY, HOUR, MINUTE, Marketing
+from models.settings import DAY, HOUR, MINUTE, Goal, Marketing, micros
 
 Key = tuple[str, ...]
 """(channel, network) or (channel, network, campaign)."""
@@ -45,6 +46,7 @@ WINDOWS = (
     Window("7d", "h", 7 * DAY, (CONVERSION, TOUCH), True),
     Window("30d", "d", 30 * DAY, (CONVERSION, TOUCH), True),
 )
+NEVER_ASKED = 1 << 62
 EXPORTED = frozenset((CONVERSIONS, ATTRIBUTED_GROSS, ATTRIBUTED_NET))
 
 
@@ -85,6 +87,12 @@ class Running:
         for start in [start for start in cells if start < before]:
             del cells[start]
 
+    def between(self, granularity: str, low: int, high: int) -> Iterator[dict[Key, Cell]]:
+        """The cells of the buckets that start in [low, high), as far as they are kept."""
+        for start, cells in self._cells[granularity].items():
+            if low <= start < high:
+                yield cells
+
     def tail(self, window: Window, cut: int, keys: Iterable[Key], measures: Iterable[Measure]) -> Cell:
         """Sums over the window's buckets that start at or after `cut`, over these keys, of these measures only."""
         keys, measures = list(keys), list(measures)
@@ -116,6 +124,12 @@ def _add(cells: dict[Key, Cell], key: Key, delta: Iterable[tuple[Measure, int]],
         del cells[key]
 
 
+def goal_days(goal: Goal, calendar: Calendar) -> tuple[int, int, int]:
+    """(start of the first day of its measured baseline, start, end of its deadline's day) of a goal."""
+    start = calendar.start(goal.start)
+    return calendar.day(start - micros(goal.window)), start, calendar.start(goal.deadline + timedelta(1))
+
+
 class Sums:
     """What all windows hold: by channel and network for all models, by campaign for the headline models.
 
@@ -133,6 +147,8 @@ class Sums:
         self._oldest: dict[str, int] = {}
         self._kept: dict[Measure, tuple[bool, bool]] = {}
         self._headline = frozenset(marketing.headline_models)
+        self.asked = min((goal_days(goal, self.calendar)[0] for goal in marketing.goals), default=NEVER_ASKED)
+        """Start of the first day that a goal asks for: days from there on are kept beside those of the windows."""
         self.move(end)
 
     @classmethod
@@ -157,6 +173,7 @@ class Sums:
             oldest[window.granularity] = min(low, oldest.get(window.granularity, low))
             self.channels.move(window, low, end)
             self.campaigns.move(window, low, end)
+        oldest["d"] = min(oldest["d"], self.asked)
         oldest["c"] = min(oldest.values())
         if oldest == self._oldest:
             return

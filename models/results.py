@@ -44,3 +44,48 @@ class Attribution(Struct, frozen=True, kw_only=True, omit_defaults=False):
     credits: dict[str, list[Credit]]
     config: int = 0
     version: tuple[int, int, int] | None = None
+
+
+class Links(Struct, frozen=True, kw_only=True):
+    """Where to look. `dashboard` has its variables set to the alert's scope; null when no dashboard's address is configured."""
+
+    dashboard: str | None
+    runbook: str
+
+
+class Alert(Struct, frozen=True, kw_only=True):
+    """An alert that fired or resolved, as published on `alerts` under the key `id`. Sent again, it is the same byte for byte.
+
+    `id` is that of one firing: it names the rule, the scope and `fired_at`. Of the scope, what the rule's level does not have is null. Of
+    a cost per conversion, `bound` is the value that the true one is above with 95 % confidence. `lag`: records not yet read.
+    """
+
+    id: str
+    rule: str
+    status: Literal["firing", "resolved"]
+    reason: Literal["threshold", "cleared", "spend_ended", "no_data", "rule_removed", "test"]
+    severity: str
+    team: str
+    metric: str
+    channel: str | None
+    network: str | None
+    campaign: str | None
+    window: str
+    model: str
+    conversion: str
+    basis: str
+    value: str | None
+    threshold: str
+    clear: str
+    bound: str | None
+    conversions: str | None
+    spend: str | None
+    currency: str
+    maturity: str | None
+    cost_through: str | None
+    lag: int | None
+    fired_at: str
+    resolved_at: str | None
+    links: Links
+    config: str
+    test: bool = False

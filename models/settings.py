@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -105,7 +107,80 @@ class Rate(_Table, frozen=True):
     date: str = "1970-01-01"
 
 
+Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+class Scope(_Table, frozen=True):
+    """Names, or patterns of names such as `brand_*`. The last one given says the level: campaign, channel (or network), total."""
+
+    channel: str | None = None
+    network: str | None = None
+    campaign: str | None = None
+
+
+class AlertRule(Scope, kw_only=True, frozen=True):
+    """When to alert (see docs/alerts.md). `metric` is a family without `parcours_<level>_`; `clear` defaults to `threshold`.
+
+    `minimum`: least amounts of other metrics of the same scope and window, for an alert to fire. `dispersion`: how much wider than
+    by Poisson the bound of a cost per conversion is.
+    """
+
+    name: Name
+    metric: str
+    threshold: Decimal
+    clear: Decimal | None = None
+    direction: Literal["above", "below"] = "above"
+    window: str = "7d"
+    model: Model | None = None
+    conversion: str = "purchase"
+    basis: Literal["conversion", "touch"] = "conversion"
+    for_: Duration = field(default="0s", name="for")
+    severity: Literal["info", "warning", "critical"] = "warning"
+    team: Annotated[str, Meta(max_length=63)] = ""
+    dispersion: Decimal = Decimal(1)
+    minimum: dict[str, Decimal] = {}
+    runbook: str | None = None
+
+
+class Goal(Scope, kw_only=True, frozen=True):
+    """What is to be reached from `start` to `deadline`, both days included. A ratio goes from its baseline to its target.
+
+    `baseline` absent: measured over the `window` before `start`, then frozen.
+    """
+
+    name: Name
+    metric: str
+    target: Decimal
+    start: date
+    deadline: date
+    direction: Literal["up", "down"] = "up"
+    baseline: Decimal | None = None
+    window: Duration = "30d"
+    model: Model | None = None
+    conversion: str = "purchase"
+
+
+class Benchmark(_Table, frozen=True):
+    """A given figure to compare with: a competitor's, an industry's."""
+
+    name: Name
+    metric: str
+    value: Decimal
+    network: str | None = None
+
+
+class Silence(_Table, frozen=True):
+    """After how long without news of a topic alerts on cost per conversion are unknown: they neither fire nor resolve."""
+
+    clicks: Duration = "1d"
+    touchpoints: Duration = "1d"
+    purchases: Duration = "1d"
+    costs: Duration = "2d"
+
+
 REBUILD_KEYS = ("topics", "time_zone", "reporting_currency", "junk_ids")
+WATCH_KEYS = ("goals", "benchmarks", "alerts", "silence")
+"""What is looked at and not computed from: no part of the fold's configuration, so a change gives no new number."""
 
 
 class Marketing(_Table, frozen=True):
@@ -148,10 +223,15 @@ class Marketing(_Table, frozen=True):
     rates: tuple[Rate, ...] = ()
     rates_file: str | None = None
     topics: Topics = Topics()
+    goals: tuple[Goal, ...] = ()
+    benchmarks: tuple[Benchmark, ...] = ()
+    alerts: tuple[AlertRule, ...] = ()
+    silence: Silence = Silence()
 
     def text(self) -> str:
-        """Canonical JSON of what the fold depends on: two files with the same text mean the same."""
-        return msgspec.json.encode(self, order="sorted").decode()
+        """Canonical JSON of what the fold depends on: two files with the same text mean the same. `WATCH_KEYS` are left out."""
+        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name not in WATCH_KEYS}
+        return msgspec.json.encode(fields, order="sorted").decode()
 
     def digest(self) -> str:
         """A short hash of `text()`, shown in `parcours_config_info` and in reports."""
@@ -210,6 +290,11 @@ def _check(marketing: Marketing, file: Path) -> None:
             raise ConfigError(f"{file}: rates[{i}].rate: {rate.rate!r} is not a positive decimal such as '1.0834'")
         if not re.fullmatch(r"\d{4}-\d\d-\d\d", rate.date):
             raise ConfigError(f"{file}: rates[{i}].date: {rate.date!r} is not a date such as '2026-01-31'")
+    for key in ("goals", "benchmarks", "alerts"):
+        names = [item.name for item in getattr(marketing, key)]
+        for i, name in enumerate(names):
+            if key != "benchmarks" and name in names[:i]:
+                raise ConfigError(f"{file}: {key}[{i}].name: {name!r} is taken by {key}[{names.index(name)}]")
     if "purchase" in marketing.conversions:
         raise ConfigError(f"{file}: conversions.purchase: orders are conversions already; the name is reserved")
 
@@ -252,4 +337,9 @@ class Infrastructure(BaseSettings):
     # Per partition of the log: some 3 kB a node, 0.5 kB a cell.
     node_cache: int = 8_000
     cell_cache: int = 25_000
+    # How often the leader looks for changes when there are alerts or goals; see docs/alerts.md.
+    alert_interval: float = 0.25
+    webhook_url: SecretStr | None = None
+    dashboard_url: str | None = None
+    runbook_url: str = "docs/alerts.md"
     log_level: str = "INFO"

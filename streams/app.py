@@ -22,6 +22,7 @@ from faust.types import TP
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from attribution import targets
 from attribution.intake import Intake
 from attribution.nodes.base import NEVER
 from attribution.watermarks import JOURNEY, topic_partitions
@@ -350,6 +351,7 @@ def create_app(infra: Infrastructure | None = None, marketing: Marketing | None 
     infra = infra or Infrastructure()
     marketing = marketing if marketing is not None else load_marketing(infra.config)
     rates = load_rates(marketing, infra.config)
+    targets.check(marketing)
     transport.register()
     app = ParcoursApp(**transport.app_settings(infra))
     app.runtime = Runtime(app, infra, marketing, rates)

@@ -83,7 +83,8 @@ class View:
         if not self._changed and end - end % MINUTE == self.end - self.end % MINUTE:
             return False
         if self._ledger is None or self._costs_changed or end // HOUR != self.end // HOUR:
-            recent = [row for row in self._costs.values() if accrual_end(row) > end - RECENT]
+            since = min(end - RECENT, self._sums.asked)
+            recent = [row for row in self._costs.values() if accrual_end(row) > since]
             self._ledger = Ledger(recent, self._sums.own, end)
         self.rows = rows(self._sums, self._ledger)
         self.end = end

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from attribution import targets
 from attribution.channels import Classifier
 from attribution.money import Rates, is_currency
 from attribution.rules import Rules
@@ -46,6 +47,7 @@ def check(
     # Compiling finds what parsing can't: durations of thousands of years, aliases that lead in a circle.
     Rules(marketing)
     Classifier(marketing)
+    targets.check(marketing)
     _show(path, marketing, rates)
     for warning in (*known.contradictions(), *warnings(marketing, rates)):
         say(f"warning: {warning}")
@@ -67,6 +69,8 @@ def _show(path: Path, marketing: Marketing, rates: list[Rate]) -> None:
         ("lateness", marketing.lateness),
         ("conversions", ", ".join(("purchase", *marketing.conversions))),
         ("rates", ", ".join(rates_of) or "none: only events in " + marketing.reporting_currency),
+        ("alerts", ", ".join(rule.name for rule in marketing.alerts) or "none"),
+        ("goals", ", ".join(goal.name for goal in marketing.goals) or "none"),
         ("topics", ", ".join(f"{topic} {n}" for topic, n in topic_partitions(marketing).items())),
     ):
         shown.add_row(*row(name, value))

@@ -248,9 +248,12 @@ def test_the_examples_in_it_are_accepted_and_mean_something(tmp_path: Path) -> N
     found, default = load_marketing(file), Marketing()
     changed = {name for name in Marketing.__struct_fields__ if getattr(found, name) != getattr(default, name)}
     assert changed == {
+        "alerts",
+        "benchmarks",
         "campaign_aliases",
         "claim_history",
         "conversions",
+        "goals",
         "lookback",
         "margin_rate",
         "own_domains",

@@ -1,0 +1,113 @@
+"""Readings of alert rules from the exporter's rows and scopes: the metric of each scope that a rule's patterns match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import NamedTuple
+
+from attribution.alerting import UNKNOWN, Key, Names, Reading, cost_reading, plain_reading
+from attribution.facts import CONVERSIONS
+from attribution.families import Row, units
+from attribution.goals import matches
+from attribution.kpi import Found, Scope
+from attribution.targets import STATISTICAL, family, level_of
+from models.results import NONE
+from models.settings import AlertRule, Marketing
+
+_LEVEL_LABELS = ("channel", "network", "campaign")
+
+
+class Held(NamedTuple):
+    """Why nothing is concluded on cost per conversion: at all, or for networks whose costs are stale (case-folded)."""
+
+    everywhere: bool = False
+    networks: frozenset[str] = frozenset()
+
+    def holds(self, names: Names) -> bool:
+        """Whether a scope is held."""
+        return self.everywhere or (names[1].casefold() in self.networks if names[1] else bool(self.networks))
+
+
+class Rows:
+    """The rows of some families, by the values of their labels other than `currency`."""
+
+    def __init__(self, rows: Iterable[Row], families: Iterable[str]) -> None:
+        self._names: dict[str, tuple[str, ...]] = dict.fromkeys(families, ())
+        self._values: dict[tuple[str, tuple[str, ...]], Decimal | int] = {}
+        for name, labels, value in rows:
+            if name in self._names:
+                kept = [label for label in labels if label[0] != "currency"]
+                self._names[name] = tuple(label for label, _ in kept)
+                self._values[name, tuple(text for _, text in kept)] = value
+
+    def get(self, name: str, labels: dict[str, str]) -> Decimal | None:
+        """The sample with these labels, as far as the family has them; None when there is none."""
+        found = self._values.get((name, tuple([labels.get(label, "") for label in self._names.get(name, ())])))
+        return None if found is None else Decimal(found)
+
+
+def read(rules: Iterable[AlertRule], marketing: Marketing, found: Found, held: Held) -> dict[Key, Reading]:
+    """The reading of every rule in every scope that it matches and that shows anything.
+
+    Reserved names such as `(other)` are sums of several: only a rule that names one sees it.
+    """
+    rules = list(rules)
+    wanted = {name for rule in rules for name in _families(rule)}
+    index = Rows(found.rows, wanted)
+    readings: dict[Key, Reading] = {}
+    for rule in rules:
+        level = level_of(rule)
+        for at, scope in found.scopes.get(rule.window, ()):
+            values = tuple(text for _, text in scope.labels)
+            if at != level or not matches(rule, values) or _reserved(rule, values):
+                continue
+            names: Names = (*values, "", "", "")[:3]  # type: ignore[assignment]
+            readings[rule.name, names] = _reading(rule, level, marketing, scope, names, index, held)
+    return readings
+
+
+def _families(rule: AlertRule) -> set[str]:
+    level = level_of(rule)
+    return {name for metric in (rule.metric, "maturity", *rule.minimum) if (name := family(level, metric)) is not None}
+
+
+def _reserved(rule: AlertRule, values: tuple[str, ...]) -> bool:
+    wanted = (rule.channel, rule.network, rule.campaign)
+    return any(
+        text.startswith("(") and text.endswith(")") and text not in (NONE, pattern)
+        for pattern, text in zip(wanted, values, strict=False)
+    )
+
+
+def _reading(
+    rule: AlertRule, level: str, marketing: Marketing, scope: Scope, names: Names, index: Rows, held: Held
+) -> Reading:
+    model = rule.model or marketing.headline_models[0]
+    labels = dict(scope.labels) | {
+        "model": model, "basis": rule.basis, "conversion": rule.conversion, "window": rule.window,
+    }  # fmt: skip
+    if rule.metric in STATISTICAL:
+        reading = UNKNOWN if held.holds(names) else _cost(rule, model, scope)
+    else:
+        name = family(level, rule.metric)
+        value = index.get(name, labels) if name is not None else None
+        volumes = {
+            metric: amount for metric in rule.minimum
+            if (name := family(level, metric)) is not None and (amount := index.get(name, labels)) is not None
+        }  # fmt: skip
+        # A ratio of cost is absent too while less than half of its cost is known: that is not the end of it.
+        awaited = value is None and scope.upto is None and scope.spent.total is not None
+        reading = UNKNOWN if awaited else plain_reading(rule, value, volumes)
+    maturity = family(level, "maturity")
+    return reading._replace(maturity=None if maturity is None else index.get(maturity, labels), cost_through=scope.cut)
+
+
+def _cost(rule: AlertRule, model: str, scope: Scope) -> Reading:
+    if scope.spent.media is None:
+        return cost_reading(rule, None, Decimal(0))
+    if scope.upto is None:
+        return UNKNOWN
+    cell, spent = scope.upto
+    conversions = cell.get((CONVERSIONS, model, rule.conversion, rule.basis), 0)
+    return cost_reading(rule, units(spent.media or 0), units(conversions))

@@ -1,0 +1,148 @@
+"""What alert rules, goals and benchmarks may name; a wrong name is an error that says the key, and what is there instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from attribution.facts import TOUCH
+from attribution.families import FAMILIES, PURCHASE
+from attribution.goals import ATTRIBUTED, OF_ORDERS, RATIOS, SUMS
+from attribution.windows import WINDOWS
+from models.errors import ConfigError
+from models.settings import AlertRule, Benchmark, Goal, Marketing, Scope, micros
+
+STATISTICAL = ("cpa",)
+"""Metrics that are judged with a confidence bound: cost per conversion."""
+
+
+def level_of(scope: Scope) -> str:
+    """`campaign`, `channel` or `total`: the level of the last name or pattern given."""
+    if scope.campaign is not None:
+        return "campaign"
+    return "total" if scope.channel is None and scope.network is None else "channel"
+
+
+def family(level: str, metric: str) -> str | None:
+    """The exported family of a metric, named with or without its `_ratio`; None when there is none at this level."""
+    names = (f"parcours_{level}_{metric}", f"parcours_{level}_{metric}_ratio")
+    return next((name for name in names if name in FAMILIES), None)
+
+
+def metrics(level: str) -> list[str]:
+    """The metrics of a level."""
+    start = f"parcours_{level}_"
+    return sorted(name.removeprefix(start).removesuffix("_ratio") for name in FAMILIES if name.startswith(start))
+
+
+def check(marketing: Marketing) -> None:
+    """Raises ConfigError for the first rule, goal or benchmark that can't be meant."""
+    for i, rule in enumerate(marketing.alerts):
+        _rule(marketing, rule, f"alerts[{i}]")
+    for i, goal in enumerate(marketing.goals):
+        _goal(marketing, goal, f"goals[{i}]")
+    for i, benchmark in enumerate(marketing.benchmarks):
+        _benchmark(benchmark, f"benchmarks[{i}]")
+    for topic in ("clicks", "touchpoints", "purchases", "costs"):
+        micros(getattr(marketing.silence, topic))
+
+
+def _rule(marketing: Marketing, rule: AlertRule, at: str) -> None:
+    level = level_of(rule)
+    if family(level, rule.metric) is None:
+        raise ConfigError(
+            f"{at}.metric: {rule.metric!r} is no metric of level {level}{_near(rule.metric, metrics(level))}"
+        )
+    window = next((window for window in WINDOWS if window.name == rule.window), None)
+    if window is None or (level == "campaign" and not window.campaigns):
+        names = ", ".join(w.name for w in WINDOWS if w.campaigns or level != "campaign")
+        raise ConfigError(f"{at}.window: {rule.window!r} is no window of level {level}; there are {names}")
+    if rule.basis == TOUCH and (level == "campaign" or TOUCH not in window.bases):
+        names = ", ".join(w.name for w in WINDOWS if TOUCH in w.bases)
+        raise ConfigError(f"{at}.basis: the touch basis is for {names} and not for campaigns")
+    _model(marketing, rule, at)
+    for name, value in (("threshold", rule.threshold), ("clear", rule.clear), ("dispersion", rule.dispersion)):
+        if value is not None and not value.is_finite():
+            raise ConfigError(f"{at}.{name}: {value} is no amount")
+    if (
+        rule.clear is not None
+        and rule.clear != rule.threshold
+        and (rule.clear > rule.threshold) == (rule.direction == "above")
+    ):
+        side = "below" if rule.direction == "above" else "above"
+        raise ConfigError(
+            f"{at}.clear: {rule.clear} is not {side} the threshold {rule.threshold}; it would resolve as it fires"
+        )
+    for name in rule.minimum:
+        if family(level, name) is None:
+            raise ConfigError(f"{at}.minimum.{name}: no metric of level {level}{_near(name, metrics(level))}")
+    micros(rule.for_)
+    if rule.metric in STATISTICAL:
+        if rule.direction != "above":
+            raise ConfigError(f"{at}.direction: {rule.metric} fires when it is above its threshold")
+        if rule.threshold <= 0:
+            raise ConfigError(f"{at}.threshold: {rule.threshold} is not above 0")
+        if rule.minimum:
+            raise ConfigError(f"{at}.minimum: {rule.metric} needs none; its confidence bound asks for enough by itself")
+        if rule.dispersion < 1:
+            raise ConfigError(f"{at}.dispersion: {rule.dispersion} is below 1")
+    elif rule.dispersion != 1:
+        raise ConfigError(f"{at}.dispersion: it is for {', '.join(STATISTICAL)} alone")
+
+
+def _goal(marketing: Marketing, goal: Goal, at: str) -> None:
+    if goal.metric not in SUMS and goal.metric not in RATIOS:
+        raise ConfigError(f"{at}.metric: {goal.metric!r} is no metric of goals{_near(goal.metric, (*SUMS, *RATIOS))}")
+    if goal.deadline < goal.start:
+        raise ConfigError(f"{at}.deadline: {goal.deadline} is before the start {goal.start}")
+    for name, value in (("target", goal.target), ("baseline", goal.baseline)):
+        if value is not None and not value.is_finite():
+            raise ConfigError(f"{at}.{name}: {value} is no amount")
+    if goal.metric in SUMS:
+        if goal.target <= 0:
+            raise ConfigError(f"{at}.target: {goal.target} is not above 0, where a sum starts")
+        if goal.baseline is not None:
+            raise ConfigError(f"{at}.baseline: {goal.metric} is a sum and starts from 0; leave it out")
+    elif goal.baseline not in (None, goal.target) and (goal.target > goal.baseline) != (goal.direction == "up"):
+        raise ConfigError(f"{at}.direction: from {goal.baseline} to {goal.target} is not {goal.direction}")
+    terms = _terms(goal.metric)
+    if level_of(goal) != "total" and terms & set(OF_ORDERS):
+        raise ConfigError(f"{at}.metric: {goal.metric} is of all orders; leave out channel, network and campaign")
+    if goal.campaign is not None and "attributed_revenue_gross" in terms:
+        raise ConfigError(f"{at}.metric: {goal.metric} is not kept by campaign")
+    if micros(goal.window) < micros("1d"):
+        raise ConfigError(f"{at}.window: {goal.window} is shorter than a day")
+    if terms & set(ATTRIBUTED):
+        _model(marketing, goal, at)
+
+
+def _terms(metric: str) -> set[str]:
+    if metric in SUMS:
+        return {metric}
+    parts, below = RATIOS[metric]
+    return {below, *(name for _, name in parts)}
+
+
+def _model(marketing: Marketing, item: AlertRule | Goal, at: str) -> None:
+    if item.model is not None and item.model not in marketing.headline_models:
+        raise ConfigError(
+            f"{at}.model: {item.model!r} is not among headline_models: {', '.join(marketing.headline_models)}"
+        )
+    kinds = (PURCHASE, *marketing.conversions)
+    if item.conversion not in kinds:
+        raise ConfigError(f"{at}.conversion: {item.conversion!r} is none of {', '.join(kinds)}; see [conversions]")
+
+
+def _benchmark(benchmark: Benchmark, at: str) -> None:
+    level = "total" if benchmark.network is None else "channel"
+    if family(level, benchmark.metric) is None:
+        raise ConfigError(
+            f"{at}.metric: {benchmark.metric!r} is no metric of level {level}{_near(benchmark.metric, metrics(level))}"
+        )
+    if not benchmark.value.is_finite():
+        raise ConfigError(f"{at}.value: {benchmark.value} is no amount")
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    found = get_close_matches(name, sorted(known), 1)
+    return f"; did you mean {found[0]!r}? docs/metrics.md lists them" if found else "; docs/metrics.md lists them"

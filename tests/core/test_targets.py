@@ -1,0 +1,202 @@
+"""What rules and goals may name, the errors that say which key is wrong, and readings from the exporter's rows."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from attribution import targets
+from attribution.costs import Ledger
+from attribution.facts import ATTRIBUTED_NET, CLICKS, CONVERSION, CONVERSIONS, Fact
+from attribution.kpi import found
+from attribution.nodes.state import CostRow
+from attribution.readings import Held, read
+from attribution.rollups import Calendar, Rollups
+from attribution.rules import Dims
+from attribution.windows import Sums
+from models.errors import ConfigError
+from models.settings import DAY, HOUR, Marketing, load_marketing
+from tests.reference import moment
+
+D = Decimal
+RULE: dict[str, Any] = {"name": "cpa", "metric": "cpa", "threshold": 60}
+GOAL: dict[str, Any] = {
+    "name": "roas", "metric": "roas", "target": 4, "start": "2026-01-01", "deadline": "2026-04-01",
+}  # fmt: skip
+END = moment("2026-03-10T10:30:30Z")
+SPRING: Dims = ("Paid Social", "facebook", "spring")
+BRAND: Dims = ("Paid Search", "google", "brand")
+
+
+def marketing(**given: Any) -> Marketing:
+    return msgspec.convert({"conversions": {"lead": {}}, **given}, Marketing)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"metric": "cpaa"}, r"alerts\[0\].metric: 'cpaa' is no metric of level total; did you mean 'cpa'"),
+        ({"campaign": "*", "metric": "orders"}, r"alerts\[0\].metric: 'orders' is no metric of level campaign"),
+        ({"campaign": "*", "window": "1h"}, r"alerts\[0\].window: '1h' is no window of level campaign; there are 24h, 7d, 30d"),
+        ({"basis": "touch", "window": "24h"}, r"alerts\[0\].basis"),
+        ({"model": "linear"}, r"alerts\[0\].model: 'linear' is not among headline_models: last_non_direct"),
+        ({"conversion": "signup"}, r"alerts\[0\].conversion: 'signup' is none of purchase, lead"),
+        ({"clear": 61}, r"alerts\[0\].clear: 61 is not below the threshold 60"),
+        ({"metric": "roas", "direction": "below", "clear": 50}, r"alerts\[0\].clear: 50 is not above the threshold 60"),
+        ({"threshold": 0}, r"alerts\[0\].threshold: 0 is not above 0"),
+        ({"direction": "below"}, r"alerts\[0\].direction"),
+        ({"dispersion": "0.5"}, r"alerts\[0\].dispersion: 0.5 is below 1"),
+        ({"metric": "roas", "dispersion": 2}, r"alerts\[0\].dispersion"),
+        ({"minimum": {"clicks": 3}}, r"alerts\[0\].minimum: cpa needs none"),
+        ({"metric": "roas", "minimum": {"cliks": 3}}, r"alerts\[0\].minimum.cliks: no metric of level total; did you mean 'clicks'"),
+        ({"threshold": "nan"}, r"alerts\[0\].threshold: NaN is no amount"),
+    ],
+)  # fmt: skip
+def test_a_wrong_rule_is_refused_by_its_key(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        targets.check(marketing(alerts=[{**RULE, **change}]))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"metric": "roass"}, r"goals\[0\].metric: 'roass' is no metric of goals; did you mean 'roas'"),
+        ({"deadline": "2025-12-31"}, r"goals\[0\].deadline: 2025-12-31 is before the start 2026-01-01"),
+        ({"metric": "orders", "target": 0}, r"goals\[0\].target"),
+        ({"metric": "orders", "baseline": 3}, r"goals\[0\].baseline: orders is a sum"),
+        ({"baseline": 5}, r"goals\[0\].direction: from 5 to 4 is not up"),
+        ({"metric": "aov", "network": "google"}, r"goals\[0\].metric: aov is of all orders"),
+        ({"window": "12h"}, r"goals\[0\].window: 12h is shorter than a day"),
+        ({"model": "linear"}, r"goals\[0\].model"),
+    ],
+)
+def test_a_wrong_goal_is_refused_by_its_key(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        targets.check(marketing(goals=[{**GOAL, **change}]))
+
+
+def test_what_is_right_is_accepted() -> None:
+    targets.check(
+        marketing(
+            alerts=[RULE, {**RULE, "name": "b", "metric": "roas_ratio", "clear": 60, "minimum": {"clicks": 1}}],
+            goals=[GOAL, {**GOAL, "name": "b", "metric": "cpa", "direction": "down", "baseline": 9}],
+            benchmarks=[{"name": "x", "metric": "cpa", "value": 3, "network": "google"}],
+        )
+    )
+    with pytest.raises(ConfigError, match=r"benchmarks\[0\].metric: 'cpx'"):
+        targets.check(marketing(benchmarks=[{"name": "x", "metric": "cpx", "value": 3}]))
+
+
+def test_names_are_given_once(tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text('[[alerts]]\nname = "a"\nmetric = "cpa"\nthreshold = 1\n' * 2)
+    with pytest.raises(ConfigError, match=r"alerts\[1\].name: 'a' is taken by alerts\[0\]"):
+        load_marketing(file)
+
+
+def test_a_changed_alert_is_no_new_configuration_of_the_fold() -> None:
+    """The fold does not depend on what is only looked at; workers of before still read the text."""
+    plain = Marketing()
+    watched = marketing(
+        alerts=[RULE], goals=[GOAL], benchmarks=[{"name": "x", "metric": "cpa", "value": 3}], silence={"clicks": "2h"}
+    )
+    watched = msgspec.structs.replace(watched, conversions={})
+    assert (watched.text(), watched.digest()) == (plain.text(), plain.digest())
+    assert not {"alerts", "goals", "benchmarks", "silence"} & json.loads(watched.text()).keys()
+    assert Marketing.from_text(watched.text()) == plain
+    assert msgspec.structs.replace(watched, views="always").digest() != plain.digest()
+
+
+# Readings
+
+
+def readings(
+    rules: list[dict[str, Any]], facts: list[Fact], costs: list[CostRow], held: Held = Held()
+) -> dict[tuple[str, ...], tuple[bool, Decimal | None, Decimal | None, Decimal | None]]:
+    """By names: known, value, spend, conversions."""
+    config = marketing(clock="event", alerts=rules)
+    targets.check(config)
+    rollups = Rollups(Calendar("UTC"))
+    rollups.add(facts, END)
+    sums = Sums.of(rollups, config, END)
+    seen = read(config.alerts, config, found(sums, Ledger(costs, sums.own, END)), held)
+    return {names: (r.known, r.value, r.spend, r.conversions) for (_, names), r in seen.items()}
+
+
+def sale(t: int, dims: Dims, model: str = "last_non_direct", kind: str = "purchase") -> list[Fact]:
+    return [
+        (t, dims, (CONVERSIONS, model, kind, CONVERSION), 1_000_000),
+        (t, dims, (ATTRIBUTED_NET, model, kind, CONVERSION), 90_000_000),
+    ]
+
+
+def paid(start: int, end: int, euros: int, dims: Dims = SPRING) -> CostRow:
+    return CostRow(start, end, end, "media", dims, euros * 1_000_000, 0)
+
+
+def test_patterns_choose_the_scopes_and_the_last_one_the_level() -> None:
+    facts: list[Fact] = [(END, dims, CLICKS, 1) for dims in (SPRING, BRAND, ("Paid Social", "tiktok", "(none)"))]
+    rule = {**RULE, "metric": "clicks", "threshold": 5}
+    assert set(readings([rule], facts, [])) == {("", "", "")}
+    assert set(readings([{**rule, "channel": "paid s*"}], facts, [])) == {
+        ("Paid Social", "facebook", ""), ("Paid Social", "tiktok", ""), ("Paid Search", "google", ""),
+    }  # fmt: skip
+    assert set(readings([{**rule, "network": "facebook", "campaign": "*"}], facts, [])) == {SPRING}
+    assert set(readings([{**rule, "campaign": "*"}], facts, [])) == {SPRING, BRAND, ("Paid Social", "tiktok", "(none)")}
+
+
+def test_reserved_names_only_when_they_are_named() -> None:
+    facts: list[Fact] = sale(END, ("(unattributed)", "(none)", "(none)"))
+    rule = {**RULE, "metric": "attributed_conversions", "threshold": 5}
+    assert readings([{**rule, "channel": "*"}], facts, []) == {}
+    assert readings([{**rule, "channel": "(unattributed)"}], facts, []) == {
+        ("(unattributed)", "(none)", ""): (True, 1, None, None)
+    }
+
+
+def test_a_cost_per_conversion_takes_both_sides_up_to_where_cost_is_known() -> None:
+    """Cost is known to 06:00 of the last hours: the conversion after it does not count, the euros before it do."""
+    cut = moment("2026-03-10T06:00:00Z")
+    facts = [*sale(cut - HOUR, SPRING), *sale(cut + HOUR, SPRING), *sale(END - 8 * DAY, SPRING)]
+    rule = {**RULE, "network": "facebook", "campaign": "*"}
+    assert readings([rule], facts, [paid(END - 6 * DAY, cut, 500)]) == {SPRING: (True, 500, 500, 1)}
+    stale = [paid(END - 6 * DAY, END - 5 * DAY, 500)]
+    assert readings([rule], facts, stale) == {SPRING: (False, None, None, None)}
+    assert readings([rule], sale(END, SPRING), [])[SPRING] == (True, None, None, 0)
+
+
+def test_model_and_conversion_of_the_rule() -> None:
+    facts = [*sale(END, SPRING), *sale(END, SPRING, "position_based"), *sale(END, SPRING, "position_based")]
+    facts += sale(END, SPRING, "last_non_direct", "lead") * 4
+    costs = [paid(END - DAY, END, 80)]
+    got = [
+        readings([{**RULE, **change}], facts, costs)["", "", ""][1:]
+        for change in ({}, {"model": "position_based"}, {"conversion": "lead"})
+    ]
+    assert got == [(80, 80, 1), (40, 80, 2), (20, 80, 4)]
+
+
+def test_other_metrics_are_looked_up_among_the_rows() -> None:
+    costs = [paid(END - DAY, END, 60)]
+    rule = {**RULE, "metric": "roas", "threshold": 2, "direction": "below", "network": "*", "window": "24h"}
+    assert readings([rule], sale(END, SPRING), costs) == {("Paid Social", "facebook", ""): (True, D("1.5"), None, None)}
+    # Less than half of the window's cost is known: the ratio is awaited, not gone.
+    late = [paid(END - DAY, END - 20 * HOUR, 60)]
+    assert readings([rule], sale(END, SPRING), late) == {("Paid Social", "facebook", ""): (False, None, None, None)}
+
+
+def test_while_held_nothing_is_known_of_cost_per_conversion() -> None:
+    costs = [paid(END - DAY, END, 60), paid(END - DAY, END, 60, BRAND)]
+    by_network = {**RULE, "network": "*"}
+    held = Held(networks=frozenset(["facebook"]))
+    known = {names[1]: known for names, (known, *_) in readings([by_network], [], costs, held).items()}
+    assert known == {"facebook": False, "google": True}
+    assert readings([RULE], [], costs, held)["", "", ""][0] is False
+    assert not any(known for known, *_ in readings([by_network], [], costs, Held(everywhere=True)).values())
+    clicks = {**RULE, "metric": "clicks"}
+    assert readings([clicks], [(END, SPRING, CLICKS, 1)], costs, Held(everywhere=True))["", "", ""][0] is True
