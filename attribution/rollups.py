@@ -61,7 +61,7 @@ class Calendar:
         local = (_EPOCH + timedelta(microseconds=day)).astimezone(self.zone).date() + timedelta(days=days)
         return self._start(local.year, local.month, local.day)
 
-    def start(self, local: Date) -> int:
+    def begin(self, local: Date) -> int:
         """Start of a local day."""
         return self._start(local.year, local.month, local.day)
 

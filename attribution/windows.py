@@ -126,8 +126,8 @@ def _add(cells: dict[Key, Cell], key: Key, delta: Iterable[tuple[Measure, int]],
 
 def goal_days(goal: Goal, calendar: Calendar) -> tuple[int, int, int]:
     """(start of the first day of its measured baseline, start, end of its deadline's day) of a goal."""
-    start = calendar.start(goal.start)
-    return calendar.day(start - micros(goal.window)), start, calendar.start(goal.deadline + timedelta(1))
+    start = calendar.begin(goal.start)
+    return calendar.day(start - micros(goal.window)), start, calendar.begin(goal.deadline + timedelta(1))
 
 
 class Sums:

@@ -29,6 +29,7 @@ GOAL: dict[str, Any] = {
     "name": "roas", "metric": "roas", "target": 4, "start": "2026-01-01", "deadline": "2026-04-01",
 }  # fmt: skip
 END = moment("2026-03-10T10:30:30Z")
+FREE = Held()
 SPRING: Dims = ("Paid Social", "facebook", "spring")
 BRAND: Dims = ("Paid Search", "google", "brand")
 
@@ -116,7 +117,7 @@ def test_a_changed_alert_is_no_new_configuration_of_the_fold() -> None:
 
 
 def readings(
-    rules: list[dict[str, Any]], facts: list[Fact], costs: list[CostRow], held: Held = Held()
+    rules: list[dict[str, Any]], facts: list[Fact], costs: list[CostRow], held: Held = FREE
 ) -> dict[tuple[str, ...], tuple[bool, Decimal | None, Decimal | None, Decimal | None]]:
     """By names: known, value, spend, conversions."""
     config = marketing(clock="event", alerts=rules)
