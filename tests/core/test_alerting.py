@@ -218,7 +218,9 @@ def test_a_restart_between_any_two_steps_changes_nothing(steps: list[tuple[int, 
 
 
 @given(TIMES, st.lists(st.tuples(st.integers(0, 15), st.sampled_from([BAND, UNKNOWN])), max_size=20))
-def test_inside_the_band_nothing_ever_changes(before: list[tuple[int, Reading]], inside: list[tuple[int, Reading]]) -> None:
+def test_inside_the_band_nothing_ever_changes(
+    before: list[tuple[int, Reading]], inside: list[tuple[int, Reading]]
+) -> None:
     state, now = None, 0
     for minutes, reading in before:
         now += minutes * MINUTE
