@@ -60,10 +60,11 @@ def _prefer(touches: list[JourneyEvent], rules: Rules) -> list[JourneyEvent]:
 
 
 def _reason(person: Person, inside: list[JourneyEvent], conversion: Conversion, rules: Rules) -> str:
-    if person.first is None or person.first > conversion.t:
-        return "no_touch_known"
     if person.trimmed is not None and person.trimmed >= conversion.t - rules.longest:
         return "touches_trimmed"
+    # An older one may be forgotten by now, or not yet: that must make no difference.
+    if not any(conversion.t - rules.known <= event.t <= conversion.t for event in person.events):
+        return "no_touch_known"
     flagged = [event.flags for event in _inside([e for e in person.events if e.flags], conversion, rules)]
     if any(flags & NO_CONSENT for flags in flagged):
         return "no_consent"

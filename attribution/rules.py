@@ -46,7 +46,9 @@ class Rules:
         self.longest = max([*self._defaults.values(), *(window for _, window in self._rules)])
         # Below a day, a journey could forget the start of a visit chain that is still growing.
         self.claim = max(micros(marketing.claim_history), DAY) if marketing.claim_history else max(self.longest, DAY)
-        self.keep = self.longest + self.claim + self.lateness
+        # How long before a conversion a touch still counts as known, and how long a journey keeps it so.
+        self.known = self.longest + self.claim
+        self.keep = self.known + self.lateness
         self._windows: dict[tuple[int, str, str, str, str, str], int] = {}
 
     def window(self, cls: int, kind: str, dims: Dims, conversion: str) -> int:

@@ -145,7 +145,7 @@ async def run(
     parts = [
         JourneyPartition(
             p, 0, Stands(redis, journey_tag(0, p)), "t", Position(0), 0, Progress(), marketing, Names(), [], outbox,  # type: ignore[arg-type]
-            metrics, _ignore, commit_entries=1000, node_cache=8_000, cell_cache=25_000,
+            metrics, _ignore, commit_entries=1000, cache=25 << 20,
         )
         for p in range(counts[JOURNEY])
     ]  # fmt: skip

@@ -334,9 +334,8 @@ class Infrastructure(BaseSettings):
     refresh_interval: float = 2.0
     max_poll_records: int = 4000
     commit_entries: int = 1000
-    # Per partition of the log: some 3 kB a node, 0.5 kB a cell.
-    node_cache: int = 8_000
-    cell_cache: int = 25_000
+    # About what nodes and rollup cells may take in a worker's memory, beside some 100 MB for all else.
+    cache_mb: int = 100
     # How often the leader looks for changes when there are alerts or goals; see docs/alerts.md.
     alert_interval: float = 0.25
     webhook_url: SecretStr | None = None

@@ -1,11 +1,10 @@
 """A claim's write-through caches of nodes and rollup cells. The worker is the only writer of its partition, so what is
-cached is what is stored; the caches are bounded and die with the claim."""
+cached is what is stored; the caches are bounded by what they weigh and die with the claim."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Container, Iterable, Mapping
 
 from attribution.facts import Fact, Measure
 from attribution.nodes.state import Node, Person
@@ -19,23 +18,56 @@ COSTS = "k"
 """Cost rows live in one hash, so that a reader of the rollups finds them all."""
 
 
+_ENTRY, _NODE, _CELL = 300, 18, 13
+"""About how many bytes an entry takes in memory: so many, and so many for each byte of a packed node (with what packing it
+again reuses) or cell, as measured."""
+
+
+class Weights:
+    """About how many bytes each cached node takes, in the order of their loading. `limit` is for all together."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.total = 0
+        self._each: dict[str, int] = {}
+
+    def put(self, key: str, packed: int) -> None:
+        """An entry whose packed form has so many bytes."""
+        weight = _ENTRY + _NODE * packed
+        self.total += weight - self._each.get(key, 0)
+        self._each[key] = weight
+
+    def excess(self, keep: Container[str]) -> list[str]:
+        """The entries to let go, those loaded first and none of `keep`; they count no more."""
+        found: list[str] = []
+        over = self.total - self.limit
+        if over > 0:
+            for key, weight in self._each.items():
+                if key not in keep:
+                    found.append(key)
+                    over -= weight
+                    if over <= 0:
+                        break
+            for key in found:
+                self.total -= self._each.pop(key)
+        return found
+
+
 class Nodes:
     """Nodes by key, the least recently loaded forgotten first."""
 
     def __init__(self, tables: Tables, names: Names, limit: int) -> None:
         self._tables = tables
         self._names = names
-        self._limit = limit
+        self.weights = Weights(limit)
         self._cached: dict[str, Node] = {}
         self._memos: dict[str, Memo] = {}
 
     async def gather(self, keys: set[str]) -> bool:
         """Load what is not cached, in at most two round trips, and make room first. Whether anything was read."""
-        excess = len(self._cached) + len(keys) - self._limit
-        if excess > 0:
-            for key in [key for key in islice(self._cached, excess + len(keys)) if key not in keys][:excess]:
-                del self._cached[key]
-                self._memos.pop(key, None)
+        for key in self.weights.excess(keys):
+            del self._cached[key]
+            self._memos.pop(key, None)
         missing = sorted(key for key in keys if key not in self._cached)
         plain = [key for key in missing if not key.startswith("k:")]
         costs = [key for key in missing if key.startswith("k:")]
@@ -48,6 +80,7 @@ class Nodes:
     def _load(self, keys: list[str], packed: Iterable[bytes | None]) -> None:
         for key, value in zip(keys, packed, strict=True):
             self._cached[key] = None if value is None else unpack_node(value, self._names)
+            self.weights.put(key, len(value or b""))
 
     def get(self, key: str) -> Node:
         """A gathered node; None when there is none yet."""
@@ -55,11 +88,13 @@ class Nodes:
 
     def put(self, key: str, node: Node) -> None:
         """The node as it now is; stored by the next `write`."""
-        self._cached[key] = node
+        if key in self._cached:  # a sweep may have made room since
+            self._cached[key] = node
 
     def delete(self, key: str, node: Node, writes: Writes) -> None:
         """Remove an expired node."""
         self._cached[key] = None
+        self.weights.put(key, 0)
         self._memos.pop(key, None)
         if key.startswith("k:"):
             writes.hdels.setdefault(COSTS, []).append(key[2:])
@@ -70,15 +105,18 @@ class Nodes:
     def write(self, touched: Mapping[str, Node], writes: Writes, index: Mapping[str, list[str]]) -> None:
         """Add all touched nodes, and the expiry index of new ones, to a commit."""
         for key, node in touched.items():
+            cached = key in self._cached  # a sweep may have made room since
             if isinstance(node, Person):
                 memo = self._memos.get(key)
                 if memo is None:
                     memo = Memo()
-                    if key in self._cached:  # a sweep may have made room since
+                    if cached:
                         self._memos[key] = memo
                 packed = pack_person(node, self._names, memo)
             else:
                 packed = pack_node(node, self._names)
+            if cached:
+                self.weights.put(key, len(packed))
             if key.startswith("k:"):
                 writes.hashes.setdefault(COSTS, {})[key[2:]] = packed
                 writes.changed.append(COSTS)
@@ -89,15 +127,28 @@ class Nodes:
 
 
 class _Bucket:
-    """A bucket's cells as far as they are cached; `stored` when Redis may have others, `dirty` are those of this commit."""
+    """A bucket's cells as far as they are cached; `stored` when Redis may have others, `dirty` are those of this commit.
 
-    __slots__ = ("cells", "dirty", "stored", "suffix")
+    `weights` are about how many bytes each cell takes, `weight` all of them.
+    """
+
+    __slots__ = ("cells", "dirty", "stored", "suffix", "weight", "weights")
 
     def __init__(self, suffix: str, stored: bool) -> None:
         self.suffix = suffix
         self.stored = stored
         self.cells: dict[Dims, Numbers] = {}
         self.dirty: dict[Dims, Numbers] = {}
+        self.weights: dict[Dims, int] = {}
+        self.weight = 0
+
+    def pack(self, dims: Dims, cell: Numbers) -> bytes:
+        """A cell as it is stored; it is weighed by the way."""
+        packed = pack_numbers(cell)
+        weight = _ENTRY + _CELL * len(packed)
+        self.weight += weight - self.weights.get(dims, 0)
+        self.weights[dims] = weight
+        return packed
 
 
 class Cells:
@@ -109,9 +160,9 @@ class Cells:
     def __init__(self, tables: Tables, names: Names, known: Iterable[Bucket], limit: int) -> None:
         self._tables = tables
         self._names = names
-        self._limit = limit
+        self.limit = limit
+        self.weight = 0
         self._cached: dict[Bucket, _Bucket] = {}
-        self._count = 0
         self._numbers: dict[Measure, tuple[int, str]] = {}
         self._fields: dict[Dims, str] = {}
         self._known: dict[str, list[int]] = {granularity: [] for granularity in RETENTION}
@@ -138,9 +189,11 @@ class Cells:
                     for number, amount in unpack_numbers(packed).items():
                         cell[number] = cell.get(number, 0) + amount
         for key, bucket in used.items():
+            self.weight -= bucket.weight
             writes.hashes[bucket.suffix] = {
-                self._field(dims): pack_numbers(cell) for dims, cell in bucket.dirty.items()
+                self._field(dims): bucket.pack(dims, cell) for dims, cell in bucket.dirty.items()
             }
+            self.weight += bucket.weight
             bucket.dirty = {}
             writes.changed.append(bucket.suffix)
             self._remember(key)
@@ -195,7 +248,6 @@ class Cells:
             cell = bucket.cells.get(dims)
             if cell is None:
                 cell = bucket.cells[dims] = {}
-                self._count += 1
                 if bucket.stored:
                     missing.append((bucket, dims))
             bucket.dirty[dims] = cell
@@ -210,14 +262,14 @@ class Cells:
     def _make_room(self, used: Mapping[Bucket, _Bucket]) -> None:
         """Forget the buckets that were used longest ago, but none of those just used."""
         for key in list(self._cached):
-            if self._count <= self._limit or key in used:
+            if self.weight <= self.limit or key in used:
                 return
             self._forget(key)
 
     def _forget(self, key: Bucket) -> None:
         bucket = self._cached.pop(key, None)
         if bucket is not None:
-            self._count -= len(bucket.cells)
+            self.weight -= bucket.weight
 
     def _expire(self, highest: int, writes: Writes) -> None:
         for granularity, starts in self._known.items():

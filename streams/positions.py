@@ -127,7 +127,14 @@ class Claims:
         self._metrics.gap(logical(tp.topic), tp.partition, False)
         self._metrics.claim()
         self.parts[tp] = part
+        self._share_memory()
         return claimed.position.offset
+
+    def _share_memory(self) -> None:
+        """What a worker may keep in memory is for all the partitions of the log that it holds, however many."""
+        held = [part for part in self.parts.values() if isinstance(part, JourneyPartition)]
+        for part in held:
+            part.cache((self._infra.cache_mb << 20) // len(held))
 
     def _refused(self, tp: TP, refused: Refused) -> None:
         if refused.reason == "generation":
@@ -149,7 +156,7 @@ class Claims:
         return JourneyPartition(
             tp.partition, self._infra.generation, tables, claimed.token, claimed.position, claimed.seq, progress, marketing,
             Names({int(number): packed for number, packed in names.items()}), buckets, self._outbox, self._metrics, self._configured,
-            commit_entries=self._infra.commit_entries, node_cache=self._infra.node_cache, cell_cache=self._infra.cell_cache,
+            commit_entries=self._infra.commit_entries, cache=0,
         )  # fmt: skip
 
     async def _configured(self, number: int, text: str) -> None:
@@ -176,7 +183,8 @@ class Claims:
 
     def released(self, tp: TP) -> None:
         """The partition is no longer ours: what is cached of it is stale, what waits for Redis ends."""
-        self.parts.pop(tp, None)
+        if self.parts.pop(tp, None) is not None:
+            self._share_memory()
         self.stopped.pop(tp, None)
         self._health.gaps.pop(tp, None)
         tables = self._tables.pop(tp, None)

@@ -67,13 +67,16 @@ class Chunk:
 
 
 class JourneyPartition:
-    """One claimed partition of `journey-events`. Everything here is forgotten when the claim is lost."""
+    """One claimed partition of `journey-events`. Everything here is forgotten when the claim is lost.
+
+    `cache`: about how many bytes its nodes and rollup cells may take in memory.
+    """
 
     def __init__(
         self, partition: int, generation: int, tables: Tables, token: str, position: Position, seq: int, progress: Progress,
         marketing: Marketing, names: Names, known: Iterable[Bucket], outbox: Outbox, metrics: Metrics,
         on_config: Callable[[int, str], Awaitable[None]], *,
-        commit_entries: int, node_cache: int, cell_cache: int,
+        commit_entries: int, cache: int,
     ) -> None:  # fmt: skip
         self.partition = partition
         self.source = source_id("journey-events", partition)
@@ -88,8 +91,8 @@ class JourneyPartition:
         self._metrics = metrics
         self._commit_entries = commit_entries
         self._names = names
-        self._nodes = Nodes(tables, names, node_cache)
-        self._cells = Cells(tables, names, known, cell_cache)
+        self._nodes = Nodes(tables, names, cache // 2)
+        self._cells = Cells(tables, names, known, cache // 2)
         self._configure(marketing, progress.config)
 
     def _configure(self, marketing: Marketing, number: int) -> None:
@@ -98,6 +101,10 @@ class JourneyPartition:
         self._calendar = Calendar(marketing.time_zone)
         self._sources = expected_sources(marketing)
         self._partitions = announcing_partitions(marketing)
+
+    def cache(self, size: int) -> None:
+        """Have the caches take about so many bytes, from the next chunk on."""
+        self._nodes.weights.limit = self._cells.limit = size // 2
 
     def announcement(self) -> Mark:
         """This partition's watermark, for every partition's sealing."""

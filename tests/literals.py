@@ -498,6 +498,16 @@ REASONS = [
         unattributed(at(2), "9", "no_touch_known"),
     ),
     case(
+        "outside_window: a click is known for 60 days, the longest lookback and as much again",
+        [click("k1", "2026-01-28T12:00:00Z"), order(at(29), "9")],
+        unattributed(at(29), "9", "outside_window"),
+    ),
+    case(
+        "no_touch_known: a click of 60 days and a microsecond is known no more",
+        [click("k1", "2026-01-28T11:59:59.999999Z"), order(at(29), "9")],
+        unattributed(at(29), "9", "no_touch_known"),
+    ),
+    case(
         "outside_window: a click of 30 days and a microsecond",
         [click("k1", "2026-02-27T11:59:59.999999Z"), order(at(29), "9")],
         unattributed(at(29), "9", "outside_window"),

@@ -463,6 +463,23 @@ def window(event: Event, conversion: str, marketing: Marketing) -> int:
     return micros(chosen)
 
 
+def known(marketing: Marketing) -> int:
+    """How long before a conversion a touch is still known: the longest lookback, and as long again as a first login claims."""
+    lookback = marketing.lookback
+    longest = max(
+        micros(w)
+        for w in (
+            lookback.click,
+            lookback.view,
+            lookback.engagement,
+            lookback.direct,
+            *(rule.window for rule in lookback.rules),
+        )
+    )
+    claim = micros(marketing.claim_history) if marketing.claim_history else longest
+    return longest + max(claim, 24 * HOUR)
+
+
 def credit(conversion: Conversion, journey: Journey, mine: list[Conversion], marketing: Marketing) -> list[Credit]:
     """The credits of a conversion; none when it is unattributed, and then its `reason` is set."""
     assert len(journey.events) <= marketing.journey_max
@@ -482,7 +499,7 @@ def credit(conversion: Conversion, journey: Journey, mine: list[Conversion], mar
         touches = [touch for touch in touches if touch.cls != "view"]
 
     if not touches:
-        if not any(event.t <= conversion.t for event in journey.events):
+        if not any(conversion.t - known(marketing) <= event.t <= conversion.t for event in journey.events):
             conversion.reason = "no_touch_known"
         elif any(inside(event) for event in journey.events if not event.consent):
             conversion.reason = "no_consent"

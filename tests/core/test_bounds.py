@@ -10,7 +10,7 @@ import pytest
 
 from attribution.facts import Fact, Measure
 from attribution.filing import conversion_facts
-from attribution.fold import fold
+from attribution.fold import expires, fold
 from attribution.nodes import person as module
 from attribution.nodes.base import NEVER, Context, Folded
 from attribution.nodes.state import Conversion, Node, Person
@@ -175,6 +175,24 @@ def test_what_was_cut_outside_the_window_is_not_the_reason() -> None:
     assert far is not None
     assert near.reason is None
     assert far.reason == "outside_window"
+
+
+@pytest.mark.parametrize("behind", [-1, 0, 1])
+def test_what_is_forgotten_was_not_known_any_more(behind: int) -> None:
+    """An order just in time finds its person swept, or not yet: it says the same of a touch that long ago."""
+    known, late = RULES.known, RULES.lateness
+    reasons = []
+    for sealed in (NEVER, D0 + known + late + behind):
+        at = At()
+        at.take(touch(D0, 0))
+        context = Context(RULES, D0 + known + late + behind, sealed)
+        if sealed > expires("c:1", at.node, RULES):
+            at.node = None
+        at.take(order(1, D0 + known + behind), context)
+        (made,) = at.person.conversions
+        assert made.filed is not None
+        reasons.append(made.filed.reason)
+    assert reasons == ["no_touch_known" if behind > 0 else "outside_window"] * 2
 
 
 def test_a_lower_bound_cuts_all_at_once() -> None:

@@ -82,6 +82,25 @@ def test_a_killed_worker_leaves_its_partitions_to_another(redis: RedisServer) ->
         assert "held by nobody" not in driver.report()
 
 
+def test_workers_share_out_their_memory_over_what_they_hold(redis: RedisServer) -> None:
+    def limits(name: str) -> list[int]:
+        claims = driver.workers[name].app.runtime.claims
+        assert claims is not None
+        parts = [part for tp, part in claims.parts.items() if tp.topic == "journey-events"]
+        return [part._nodes.weights.limit + part._cells.limit for part in parts]  # type: ignore[union-attr]
+
+    with Driver(ONE, redis, cache_mb=8) as driver:
+        driver.start("a")
+        driver.advance(5.0)
+        assert limits("a") == [4 << 20, 4 << 20]
+        driver.start("b")
+        driver.advance(10.0)
+        assert limits("a") == limits("b") == [8 << 20]
+        driver.kill("b")
+        driver.advance(10.0)
+        assert limits("a") == [4 << 20, 4 << 20]
+
+
 def test_an_order_is_restated_when_a_touch_comes_late(redis: RedisServer) -> None:
     with Driver(ONE, redis) as driver:
         driver.start("a")

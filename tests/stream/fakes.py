@@ -269,7 +269,7 @@ class Bench:
         self.noted: list[tuple[int, str]] = []
         self.log = list(log)
         self._marketing = marketing
-        self._limits = {"commit_entries": 1000, "node_cache": 50_000, "cell_cache": 50_000} | limits
+        self._limits = {"commit_entries": 1000, "cache": 1 << 30} | limits
         self.claim()
 
     def claim(self) -> JourneyPartition:

@@ -36,7 +36,7 @@ def some_facts(rng: Random, highest: int) -> list[Fact]:
     return facts + [(t, dims, measure, -amount) for t, dims, measure, amount in facts if rng.random() < 0.3]
 
 
-@pytest.mark.parametrize("limit", [1, 40, 1_000_000])
+@pytest.mark.parametrize("limit", [1, 16_000, 1 << 30])
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Paris", "Asia/Kathmandu"])
 async def test_cells_are_the_sums_of_their_facts(limit: int, zone: str) -> None:
     """However small the cache, whoever goes on from what is stored."""

@@ -29,7 +29,7 @@ def other(n: int) -> Touch:
 
 
 def made() -> Bench:
-    bench = Bench(MARKETING, node_cache=1)
+    bench = Bench(MARKETING, cache=1)
     for entry in (order(0), other(1), refund(2, 30_000_000), other(3), refund(4, 20_000_000)):
         bench.entries("purchases/0", entry)
     return bench

@@ -206,14 +206,14 @@ async def test_one_log_one_result() -> None:
         seen["restated"] += sum(found.status == "restated" for found in wanted.attributions.values())
         seen["configured"] += wanted.progress.config
         for commit_entries, cache, faults, most in (
-            (1000, 50_000, False, 1 << 30),
-            (3, 50_000, False, 5),
+            (1000, 1 << 30, False, 1 << 30),
+            (3, 1 << 30, False, 5),
             (5, 1, True, 9),
-            (7, 2, True, 1),
-            (1000, 3, True, 7),
+            (7, 5_000, True, 1),
+            (1000, 20_000, True, 7),
         ):
             rng = Random(seed)
-            bench = Bench(marketing, log, commit_entries=commit_entries, node_cache=cache, cell_cache=cache)
+            bench = Bench(marketing, log, commit_entries=commit_entries, cache=cache)
             await rework(bench, rng, lambda rng=rng, most=most: rng.randint(1, most), faults, seen)  # type: ignore[misc]
             bench.append(jump)
             await bench.work(1)
@@ -371,7 +371,7 @@ async def test_an_order_that_came_and_went_does_not_send_sweeping_back_to_1970()
 
 async def test_a_crowded_day_takes_several_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stitch, "SWEEP_MAX", 10)
-    bench = Bench(MARKETING, node_cache=5)
+    bench = Bench(MARKETING, cache=14_000)
     bench.entries("clicks/0", *(touch(f"a:{i}", D0, i) for i in range(35)))
     await bench.work()
     bench.entries("clicks/0", *(touch(f"a:{i}", D0 + 5 * DAY, 100 + i) for i in range(0, 35, 5)))
