@@ -34,8 +34,8 @@ HELD = "parcours_alert_active"
 HELD_FOR = "5m"
 """How long Prometheus itself may be down meanwhile."""
 
-INTERVALS = {"total": "30s", "channel": "30s", "campaign": "1m"}
-"""How often the copies of a level are made: campaigns are most of the series and change least."""
+INTERVALS = {"total": "30s", "channel": "30s", "campaign": "1m", "day": "1m"}
+"""How often copies are made, by the families' first word: campaigns and days are most of the series and change least."""
 OTHERS = "other"
 
 HEAD = """\
