@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
-from itertools import accumulate
+from itertools import accumulate, islice
+from operator import itemgetter
 from typing import NamedTuple
 
 from attribution.nodes.cost import accrual_end, accrued_within
@@ -32,6 +33,7 @@ class Spent(NamedTuple):
 
 
 UNKNOWN = Spent(None, None)
+_until = itemgetter(1)
 
 
 class Through(NamedTuple):
@@ -78,6 +80,9 @@ class Ledger:
             self._rows.setdefault(row.dims, []).append((row.start, until, row))
             if row.kind == MEDIA:
                 media.setdefault(_advertiser(row.dims), []).append((row.start, until))
+        # By end, so that what had accrued before a window is passed over at once.
+        for found in self._rows.values():
+            found.sort(key=_until)
         self._media = {advertiser: Intervals(pairs) for advertiser, pairs in media.items()}
         self._own = own
         self._effective: dict[tuple[str, Dims], tuple[list[int], list[int]]] = {}
@@ -100,8 +105,8 @@ class Ledger:
             end = until(dims)
             media = total = 0
             some_media = some = False
-            for begin, accrues, row in rows:
-                if begin < end and accrues > start:
+            for begin, accrues, row in islice(rows, bisect_right(rows, start, key=_until), None):
+                if begin < end:
                     amount = row.amount if start <= begin and accrues <= end else accrued_within(row, start, end)
                     some = True
                     total += amount

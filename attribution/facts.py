@@ -7,7 +7,7 @@ empty. A restatement is the facts of before, negated, with the facts of after.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from attribution.rules import Dims
 
@@ -33,7 +33,6 @@ CLICKS = counter("clicks")
 IMPRESSIONS = counter("impressions")
 VIEWS = counter("views")
 EMAIL_OPENS = counter("email_opens")
-ENGAGEMENTS = counter("engagements")
 VISITS = counter("visits")
 LANDINGS = counter("landings")
 """Visits that begin with the landing of a click: interactions that are counted as clicks already."""
@@ -45,17 +44,35 @@ REFUNDS = counter("refunds")
 
 # Attributed measures carry (model, conversion, basis).
 CONVERSIONS = "conversions"
-ATTRIBUTED_GROSS = "attributed_gross"
 ATTRIBUTED_NET = "attributed_net"
 ATTRIBUTED_MARGIN = "attributed_margin"
 MARGIN_CONVERSIONS = "margin_conversions"
 NEW_CUSTOMERS = "new_customers"
 
+ASSISTED = "assisted"
+"""Carries a conversion type: conversions with an eligible touch of a channel and network that last touch gives nothing to."""
+ENGAGED = "engagements"
+"""Carries an engagement's kind, and its sentiment in the place of the basis."""
+CREDIT_AGE = "credit_age/"
+"""Followed by an age (see `attribution.maturity`): micro-conversions that came at that age, filed at their touch."""
 
-def touch_count(cell: Mapping[Measure, int]) -> int:
-    """Touches among these sums: a click and its landing are one interaction."""
-    interactions = (CLICKS, IMPRESSIONS, VIEWS, EMAIL_OPENS, ENGAGEMENTS, VISITS)
-    return sum(cell.get(measure, 0) for measure in interactions) - cell.get(LANDINGS, 0)
+
+def touch_count(cell: Mapping[Measure, int], engaged: int) -> int:
+    """Touches among these sums, with `engaged` engagements: a click and its landing are one interaction."""
+    interactions = (CLICKS, IMPRESSIONS, VIEWS, EMAIL_OPENS, VISITS)
+    return sum(cell.get(measure, 0) for measure in interactions) + engaged - cell.get(LANDINGS, 0)
+
+
+def engagement(kind: str, sentiment: str = "") -> Measure:
+    """The measure of engagements of a kind, with a sentiment ("-1", "0", "1") or without."""
+    return (ENGAGED, "", kind, sentiment)
+
+
+def engagements(cell: Mapping[Measure, int]) -> Iterator[tuple[str, int | None, int]]:
+    """(kind, sentiment, number) of the engagements among these sums."""
+    for (name, _, kind, sentiment), n in cell.items():
+        if name == ENGAGED:
+            yield kind, int(sentiment) if sentiment else None, n
 
 
 def negated(facts: list[Fact]) -> list[Fact]:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from attribution.credit import share
 from attribution.facts import (
-    ATTRIBUTED_GROSS,
+    ASSISTED,
     ATTRIBUTED_MARGIN,
     ATTRIBUTED_NET,
     CLICK_COST,
@@ -14,7 +14,6 @@ from attribution.facts import (
     CONVERSION,
     CONVERSIONS,
     EMAIL_OPENS,
-    ENGAGEMENTS,
     IMPRESSIONS,
     MARGIN_CONVERSIONS,
     MICRO,
@@ -22,11 +21,13 @@ from attribution.facts import (
     TOUCH,
     VIEWS,
     Fact,
+    engagement,
 )
-from attribution.nodes.state import Conversion, JourneyEvent
+from attribution.maturity import age_name
+from attribution.nodes.state import Conversion, Filed, JourneyEvent
 from attribution.rules import Dims
 from models.results import NONE, UNATTRIBUTED
-from models.wire import CLICK, ENGAGEMENT, VIEW
+from models.wire import CLICK, ENGAGEMENT, VIEW, kind_and_sentiment
 
 NOBODY: Dims = (UNATTRIBUTED, NONE, NONE)
 _VIEW_COUNTS = {"impression": IMPRESSIONS, "email_open": EMAIL_OPENS}
@@ -45,7 +46,7 @@ def event_facts(event: JourneyEvent) -> list[Fact]:
     if event.cls == VIEW:
         return [(event.t, event.dims, _VIEW_COUNTS.get(event.kind, VIEWS), 1)]
     if event.cls == ENGAGEMENT:
-        return [(event.t, event.dims, ENGAGEMENTS, 1)]
+        return [(event.t, event.dims, engagement(*kind_and_sentiment(event.kind)), 1)]
     return []
 
 
@@ -65,7 +66,6 @@ def shares(conversion: Conversion, weights: tuple[int, ...]) -> list[tuple[str, 
     units = _units(weights)
     result = [
         (CONVERSIONS, units),
-        (ATTRIBUTED_GROSS, gross),
         (ATTRIBUTED_NET, gross if conversion.net == conversion.gross else share(conversion.net, basis)),
     ]
     if conversion.net_margin is not None:
@@ -99,4 +99,16 @@ def conversion_facts(conversion: Conversion) -> list[Fact]:
     for i, (_, at, dims) in enumerate(filed.touches):
         facts += [(t, dims, spent, amounts[i]) for spent, _, amounts in credits if amounts[i]]
         facts += [(at, dims, earned, amounts[i]) for _, earned, amounts in credits if amounts[i]]
-    return facts
+    model, weights = filed.weights[0]
+    for touch, units in zip(filed.touches, _units(weights), strict=True):
+        if units:
+            facts.append((touch.t, touch.dims, (age_name(t - touch.t), model, kind, TOUCH), units))
+    return facts + assists(conversion, filed)
+
+
+def assists(conversion: Conversion, filed: Filed) -> list[Fact]:
+    """One for each channel and network with an eligible touch, but the one of the last touch."""
+    last = filed.touches[-1].dims[:2]
+    pairs = {touch.dims[:2] for touch in filed.touches} - {last}
+    measure = (ASSISTED, "", conversion.type, "")
+    return [(conversion.t, (*pair, ""), measure, 1) for pair in sorted(pairs)]

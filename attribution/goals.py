@@ -15,13 +15,11 @@ from typing import Literal, NamedTuple
 
 from attribution.costs import Ledger
 from attribution.facts import (
-    ATTRIBUTED_GROSS,
     ATTRIBUTED_NET,
     CLICKS,
     CONVERSION,
     CONVERSIONS,
     EMAIL_OPENS,
-    ENGAGEMENTS,
     IMPRESSIONS,
     ORDERS,
     REFUNDS,
@@ -30,6 +28,7 @@ from attribution.facts import (
     TOTAL,
     VISITS,
     Measure,
+    engagements,
     touch_count,
 )
 from attribution.families import units
@@ -41,13 +40,13 @@ from models.settings import Goal, Scope, micros
 RATIO = Context(prec=12)
 COSTS = ("cost", "media_cost")
 COUNTS: dict[str, Measure] = {
-    "clicks": CLICKS, "impressions": IMPRESSIONS, "engagements": ENGAGEMENTS, "email_opens": EMAIL_OPENS, "visits": VISITS,
+    "clicks": CLICKS, "impressions": IMPRESSIONS, "email_opens": EMAIL_OPENS, "visits": VISITS,
 }  # fmt: skip
 OF_ORDERS: dict[str, Measure] = {
     "orders": ORDERS, "revenue": REVENUE_NET, "revenue_gross": REVENUE_GROSS, "refunds": REFUNDS,
 }  # fmt: skip
 ATTRIBUTED = {
-    "attributed_conversions": CONVERSIONS, "attributed_revenue": ATTRIBUTED_NET, "attributed_revenue_gross": ATTRIBUTED_GROSS,
+    "attributed_conversions": CONVERSIONS, "attributed_revenue": ATTRIBUTED_NET,
 }  # fmt: skip
 IN_MICROS = frozenset((*COSTS, *ATTRIBUTED, "revenue", "revenue_gross", "refunds"))
 RATIOS: dict[str, tuple[tuple[tuple[int, str], ...], str]] = {
@@ -60,7 +59,7 @@ RATIOS: dict[str, tuple[tuple[tuple[int, str], ...], str]] = {
     "orders_per_visit": (((1, "orders"),), "visits"),
 }
 """A ratio's numerator, as signed sums, and its denominator."""
-SUMS = frozenset((*COSTS, *COUNTS, *OF_ORDERS, *ATTRIBUTED, "touches"))
+SUMS = frozenset((*COSTS, *COUNTS, *OF_ORDERS, *ATTRIBUTED, "engagements", "touches"))
 
 Phase = Literal["before", "running", "over"]
 
@@ -158,8 +157,9 @@ def _sum(metric: str, goal: Goal, sums: Sums, ledger: Ledger, start: int, end: i
         known = [amount for amount in spent if amount is not None]
         return sum(known) if known else None
     cell = _cell(goal, sums, metric in OF_ORDERS, start, end)
-    if metric == "touches":
-        return touch_count(cell)
+    engaged = sum(n for _, _, n in engagements(cell))
+    if metric in ("engagements", "touches"):
+        return engaged if metric == "engagements" else touch_count(cell, engaged)
     found = COUNTS.get(metric) or OF_ORDERS.get(metric)
     if found is None:
         found = (ATTRIBUTED[metric], goal.model or sums.marketing.headline_models[0], goal.conversion, CONVERSION)

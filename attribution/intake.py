@@ -34,6 +34,7 @@ from models.wire import (
     RefundReport,
     Stage,
     Touch,
+    engagement_kind,
 )
 
 SIZE_MAX = 1 << 20
@@ -178,7 +179,7 @@ class Intake:
         if kind == "visit":
             cls = DIRECT if source.channel == "Direct" else VISIT
         elif kind == "engagement":
-            cls, kind = ENGAGEMENT, event.kind or kind
+            cls, kind = ENGAGEMENT, engagement_kind(event.kind or kind, event.sentiment)
         else:
             cls = VIEW
         person = self.person(event)

@@ -1,76 +1,73 @@
-"""The rows of all business families at one end: sums of windows, and ratios as Σ numerator / Σ denominator.
+"""The rows of all business families at one end: sums of spans, and ratios as Σ numerator / Σ denominator.
 
 Undefined is absent. A ratio of cost takes both sides up to a common cut: the start of the granule in which the earliest
-`cost through` of the campaigns in its scope lies (see `attribution.costs`), or the window's end when nothing more is awaited. A window less than
+`cost through` of the campaigns in its scope lies (see `attribution.costs`), or the span's end when nothing more is awaited. A span less than
 half covered has no ratio. `(unattributed)` is a channel of its own and in no other sum: total attributed families hold what
 is attributed to some channel.
+
+Rows come in blocks, one per name of a level and span. When its sums and costs are the same its rows are the same list again, so
+that a refresh computes, and renders, what changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from decimal import Decimal
 from typing import NamedTuple
 
 from attribution.costs import UNKNOWN, Ledger, Spent, Through
 from attribution.facts import (
-    ATTRIBUTED_GROSS,
+    ATTRIBUTED_MARGIN,
     ATTRIBUTED_NET,
     CLICKS,
-    CONVERSION,
     CONVERSIONS,
-    EMAIL_OPENS,
-    ENGAGEMENTS,
     IMPRESSIONS,
+    MARGIN_CONVERSIONS,
+    NEW_CUSTOMERS,
     ORDERS,
-    REFUNDS,
-    REVENUE_GROSS,
     REVENUE_NET,
     TOTAL,
+    TOUCH,
     VISITS,
     Measure,
-    touch_count,
 )
 from attribution.families import (
+    LEVEL_LABELS,
     PURCHASE,
     THROUGH,
-    Labels,
     Row,
-    cpa,
+    Scope,
+    engaged,
     plus,
-    roas,
-    roi_on_revenue,
     total,
     units,
 )
 from attribution.filing import NOBODY
 from attribution.listing import BUDGET, join, shown
+from attribution.maturity import Arrival
+from attribution.plan import Plan
 from attribution.rollups import Cell
-from attribution.rules import Dims
-from attribution.windows import WINDOWS, Key, Running, Sums, Window
+from attribution.rules import Dims, Rules
+from attribution.spending import Spending, Table
+from attribution.windows import CAMPAIGN_TO_DATE, Key, Running, Span, Sums
 from models.results import OTHER
-from models.settings import Marketing
+from models.settings import HOUR
 
 _EMPTY: Cell = {}
 _NOBODY: Key = NOBODY[:2]
 _ORDERS: Key = TOTAL[:2]
-_COUNTS: tuple[tuple[str, Measure], ...] = (
-    ("clicks", CLICKS),
-    ("impressions", IMPRESSIONS),
-    ("engagements", ENGAGEMENTS),
-    ("email_opens", EMAIL_OPENS),
-    ("visits", VISITS),
-)
+_ALL: Key = ()
+_CUT_CREDIT = (CONVERSIONS, ATTRIBUTED_NET, ATTRIBUTED_MARGIN, MARGIN_CONVERSIONS, NEW_CUSTOMERS)
+_CUT_COUNTS = (CLICKS, IMPRESSIONS, ORDERS, REVENUE_NET)
 
 
-class Scope(NamedTuple):
-    """One row of a level in one window: what is added up, and both sides of its ratios up to the cut (None: no ratio)."""
+class Block(NamedTuple):
+    """The rows of one name of a level in one span, and what they were made from."""
 
-    labels: Labels
-    cell: Cell
-    spent: Spent
-    upto: tuple[Cell, Spent] | None
-    cut: int
+    span: str
+    level: str
+    scope: Scope | None
+    rows: list[Row]
 
 
 class Found(NamedTuple):
@@ -79,14 +76,35 @@ class Found(NamedTuple):
     rows: list[Row]
     scopes: dict[str, list[tuple[str, Scope]]]
 
+    @classmethod
+    def of(cls, blocks: Iterable[Block]) -> Found:
+        """What these blocks hold."""
+        rows: list[Row] = []
+        scopes: dict[str, list[tuple[str, Scope]]] = {}
+        for block in blocks:
+            rows += block.rows
+            if block.scope is not None:
+                scopes.setdefault(block.span, []).append((block.level, block.scope))
+        return cls(rows, scopes)
+
+
+class _Known(NamedTuple):
+    """What a block was made from, beside the cells: when all of it is the same, so is the block."""
+
+    members: tuple[Key, ...]
+    spent: Spent
+    until: int
+    before: Spent | None
+    all_visits: int
+    maturity: Decimal | None
+
 
 def found(sums: Sums, ledger: Ledger, budget: int = BUDGET) -> Found:
     """All rows at `sums.end`: at most `budget`, by folding the least of campaigns, then channels, into `(other)`.
 
     Scopes share their cells with `sums`: read them before anything is added to it.
     """
-    board = _Board(sums, ledger, budget)
-    return Found(list(board.rows()), board.scopes)
+    return Found.of(Board(sums, budget).blocks(ledger))
 
 
 def rows(sums: Sums, ledger: Ledger, budget: int = BUDGET) -> list[Row]:
@@ -94,200 +112,257 @@ def rows(sums: Sums, ledger: Ledger, budget: int = BUDGET) -> list[Row]:
     return found(sums, ledger, budget).rows
 
 
-class _Board:
-    def __init__(self, sums: Sums, ledger: Ledger, budget: int) -> None:
+class Board:
+    """Makes the blocks at `sums.end`, again and again."""
+
+    def __init__(self, sums: Sums, budget: int = BUDGET) -> None:
         self.sums = sums
-        self.ledger = ledger
-        self.marketing: Marketing = sums.marketing
+        self.marketing = sums.marketing
+        self._budget = budget
+        self._points = self.marketing.engagement_points
+        self._longest = Rules(self.marketing).longest
+        self._plan: Plan | None = None
+        self._spending: Spending | None = None
+        self._made: dict[tuple[str, str, Key], tuple[_Known, Block]] = {}
+        self._arrival: tuple[int, Arrival] | None = None
+        self._through_block = Block("", "campaign", None, [])
+
+    def blocks(self, ledger: Ledger) -> list[Block]:
+        """All blocks, in an order that depends on nothing but names."""
+        sums = self.sums
+        spending = self._costs(ledger)
+        spent = {span.name: spending.spent(span) for span in sums.spans.values() if span.group != "volumes"}
+        through = ledger.through
+        names = join({dims for found in spent.values() for dims in found} | set(through), set(sums.keys()))
+        types = self._types()
+        if self._plan is None or self._plan.types != types:
+            self._plan = Plan(self.marketing, types)
+            self._made.clear()
+        by_name: dict[Key, int] = {}
+        for dims, cost in spent["30d"].items():
+            by_name[names[dims]] = by_name.get(names[dims], 0) + (cost.total or 0)
+        listed = shown(sums, set(names.values()), by_name, self._plan, self._budget)
+        made: list[Block] = []
+        fresh: dict[tuple[str, str, Key], tuple[_Known, Block]] = {}
+        for span in sums.spans.values():
+            made += _Reader(self, span, spending, spent.get(span.name, {}), through, names, listed, fresh).blocks()
+        self._made = fresh
+        for running in (sums.channels, sums.campaigns):
+            running.changed.clear()
+        return [*made, self._through(through, names, listed)]
+
+    def _costs(self, ledger: Ledger) -> Spending:
+        sums = self.sums
         ledger.forget(sums.fresh)
+        if self._spending is None or self._spending.ledger is not ledger:
+            self._spending = Spending(ledger, sums.calendar, sums.end)
+        self._spending.move(sums.end, sums.fresh_days)
         sums.fresh.clear()
-        self.starts = sums.starts()
-        self.headline = self.marketing.headline_models
-        self.types = self._types()
-        self.currency = ("currency", self.marketing.reporting_currency)
-        self.costs = {window.name: self._spent(window, lambda dims: sums.end) for window in WINDOWS}
-        touched = sums.campaigns.sums[WINDOWS[-1].name].keys() | sums.own["c"].keys()
-        names = {dims for costs in self.costs.values() for dims in costs} | set(ledger.through)
-        self.names = join(names, touched)
-        spent: dict[Key, int] = {}
-        for dims, cost in self.costs[WINDOWS[-1].name].items():
-            name = self.names[dims]
-            spent[name] = spent.get(name, 0) + (cost.total or 0)
-        self.shown = shown(sums, set(self.names.values()), spent, self.types, budget)
-        self.scopes: dict[str, list[tuple[str, Scope]]] = {}
+        sums.fresh_days.clear()
+        return self._spending
 
     def _types(self) -> list[str]:
-        found = {measure[2] for cell in self.sums.channels.sums[WINDOWS[-1].name].values() for measure in cell}
-        return [PURCHASE, *sorted((found | set(self.marketing.conversions)) - {"", PURCHASE})]
+        channels = self.sums.channels.sums
+        found = {
+            measure[2]
+            for span in ("30d", CAMPAIGN_TO_DATE)
+            for cell in channels[span].values()
+            for measure in cell
+            if measure[1]
+        }
+        return [PURCHASE, *sorted((found | set(self.marketing.conversions)) - {PURCHASE})]
 
-    def _spent(self, window: Window, until: Callable[[Dims], int], last: bool = True) -> dict[Dims, Spent]:
-        own = "m" if window.granularity == "m" else "c"
-        return self.ledger.spent(own, self.starts[window.name], until, self.sums.end if last else None)
+    def arrival(self) -> Arrival:
+        """Which share of credit arrives by which age: of touches older than the longest window."""
+        until = self.sums.calendar.day(self.sums.end - self._longest)
+        if self._arrival is None or self._arrival[0] != until or self.sums.ages_changed:
+            cells = [cell for day, cell in self.sums.ages.items() if day < until]
+            self._arrival = (until, Arrival(cells, self.marketing.headline_models[0], PURCHASE))
+            self.sums.ages_changed = False
+        return self._arrival[1]
 
-    # Scopes: cells and costs of one level in one window.
+    def _through(self, through: Mapping[Dims, Through], names: Mapping[Key, Key], listed: Mapping[Key, Key]) -> Block:
+        ends: dict[Key, int] = {}
+        for dims, known in through.items():
+            name = listed[names[dims]]
+            if name[-1] != OTHER:
+                ends[name] = min(known.t, ends.get(name, known.t))
+        made = [
+            Row(THROUGH, tuple(zip(LEVEL_LABELS["campaign"], name, strict=True)), units(t))
+            for name, t in sorted(ends.items())
+        ]
+        if made != self._through_block.rows:
+            self._through_block = Block("", "campaign", None, made)
+        return self._through_block
 
-    def rows(self) -> Iterator[Row]:
-        for window in WINDOWS:
-            scopes = self.scopes[window.name] = list(self._scopes(window))
-            for level, scope in scopes:
-                nobody = scope.labels[:1] == (("channel", NOBODY[0]),)
-                yield from self._attributed(window, level, scope, nobody)
-                if not nobody:
-                    yield from self._plain(window, level, scope)
-            yield from self._orders(window)
-        yield from self._through()
 
-    def _scopes(self, window: Window) -> Iterator[tuple[str, Scope]]:
-        end = self.sums.end
-        costs = self.costs[window.name]
-        cuts = {dims: self._cut(window, through) for dims, through in self.ledger.through.items()}
-        channels = self.sums.channels.sums[window.name]
-        sources = {pair: cell for pair, cell in channels.items() if pair not in (_ORDERS, _NOBODY)}
+class _Reader:
+    """One span: its scopes at each level, and their blocks."""
 
-        # Total: everything in one.
-        cut = min(cuts.values(), default=end)
-        spent = total(costs.values())
-        cell = _merged(sources.values())
-        upto = self._upto(
-            window, cell, spent, cut, self.sums.channels, sources,
-            lambda: total(self._spent(window, lambda dims: cut, last=False).values()),
-        )  # fmt: skip
-        yield "total", Scope((), cell, spent, upto, cut)
+    def __init__(
+        self, board: Board, span: Span, spending: Spending, spent: Table, through: Mapping[Dims, Through],
+        names: Mapping[Key, Key], listed: Mapping[Key, Key], fresh: dict[tuple[str, str, Key], tuple[_Known, Block]],
+    ) -> None:  # fmt: skip
+        self.board = board
+        self.sums = board.sums
+        self.span = span
+        self.spending = spending
+        self.spent = spent
+        self.names = names
+        self.listed = listed
+        self.fresh = fresh
+        self._pieces: dict[Key, list[tuple[int, int]]] | None = None
+        self.cuts = {dims: self._cut(known) for dims, known in through.items()} if span.group != "volumes" else {}
+        assert board._plan is not None
+        self.plan = board._plan
+        self.wanted: list[Measure] = [
+            *_CUT_COUNTS,
+            *(
+                (name, model, kind, basis)
+                for name in _CUT_CREDIT
+                for model in self.plan.models(span)
+                for kind in self.plan.types
+                for basis in self.plan.bases(span)
+            ),
+        ]
 
-        # Channels. All cuts of a level are asked for at once: one pass over the costs.
-        yield from self._level(window, "channel", 2, sources, self.sums.channels, costs, cuts)
-        if _NOBODY in channels:
-            labels = (("channel", NOBODY[0]), ("network", NOBODY[1]))
-            yield "channel", Scope(labels, channels[_NOBODY], UNKNOWN, None, end)
-        if window.campaigns:
-            found = self.sums.campaigns.sums[window.name]
-            campaigns = {dims: cell for dims, cell in found.items() if dims not in (TOTAL, NOBODY)}
-            yield from self._level(window, "campaign", 3, campaigns, self.sums.campaigns, costs, cuts)
+    def _cut(self, through: Through) -> int:
+        """Up to where this campaign lets a ratio of this span go."""
+        span = self.span
+        if through.over or through.t >= span.stop:
+            return span.stop
+        return max(span.low, self.sums.calendar.start(span.granularity, through.t))
+
+    def blocks(self) -> Iterator[Block]:
+        span, sums = self.span, self.sums
+        channels = sums.channels.sums[span.name]
+        nobody = channels.get(_NOBODY, _EMPTY)
+        sources = {pair: cell for pair, cell in channels.items() if pair != _NOBODY}
+        visits = sum(cell.get(VISITS, 0) for cell in sources.values())
+        if self.plan.has("total", span):
+            cut = min(self.cuts.values(), default=span.stop)
+            yield self._block(
+                "total", _ALL, sums.channels, tuple(sources), total(self.spent.values()), cut,
+                lambda: total(self.spending.spent(span, lambda dims: cut).values()), visits, nobody,
+            )  # fmt: skip
+        sources.pop(_ORDERS, None)
+        yield from self._level("channel", 2, sources, sums.channels, visits)
+        if nobody:
+            yield self._block("nobody", _NOBODY, sums.channels, (_NOBODY,), UNKNOWN, span.stop, _unknown, 0, _EMPTY)
+        found = sums.campaigns.sums[span.name]
+        campaigns = {dims: cell for dims, cell in found.items() if dims not in (TOTAL, NOBODY)}
+        yield from self._level("campaign", 3, campaigns, sums.campaigns, 0)
 
     def _level(
-        self, window: Window, level: str, width: int, cells: Mapping[Key, Cell], running: Running,
-        costs: dict[Dims, Spent], cuts: dict[Dims, int],
-    ) -> Iterator[tuple[str, Scope]]:  # fmt: skip
-        start, end = self.starts[window.name], self.sums.end
+        self, level: str, width: int, cells: Mapping[Key, Cell], running: Running, visits: int
+    ) -> Iterator[Block]:
+        if not self.plan.has(level, self.span):
+            return
+        span, listed, names = self.span, self.listed, self.names
 
         def name_of(dims: Key) -> Key:
-            return self.shown[dims[0], dims[1], dims[2] if width == 3 else ""][:width]
+            return listed[dims[0], dims[1], dims[2] if width == 3 else ""][:width]
 
         members: dict[Key, list[Key]] = {}
         for key in cells:
             members.setdefault(name_of(key), []).append(key)
         spent: dict[Key, Spent] = {}
-        for dims, cost in costs.items():
-            name = name_of(self.names[dims])
+        for dims, cost in self.spent.items():
+            name = name_of(names[dims])
             spent[name] = plus(spent.get(name, UNKNOWN), cost)
         cut: dict[Key, int] = {}
-        for dims, at in cuts.items():
-            name = name_of(self.names[dims])
-            cut[name] = min(at, cut.get(name, end))
+        for dims, at in self.cuts.items():
+            name = name_of(names[dims])
+            cut[name] = min(at, cut.get(name, span.stop))
         before: dict[Key, Spent] = {}
-        if any(at < end for at in cut.values()):
-            asked = {dims: cut.get(name_of(self.names[dims]), end) for dims in self.names}
-            for dims, cost in self._spent(window, lambda dims: asked.get(dims, end), last=False).items():
-                name = name_of(self.names.get(dims, dims))
+        # All cuts of a level are asked for at once: one pass over the costs.
+        if any(at < span.stop for at in cut.values()):
+            asked = {dims: cut.get(name_of(name), span.stop) for dims, name in names.items()}
+            for dims, cost in self.spending.spent(span, lambda dims: asked.get(dims, span.stop)).items():
+                name = name_of(names.get(dims, dims))
                 before[name] = plus(before.get(name, UNKNOWN), cost)
         for name in sorted(members.keys() | spent.keys()):
-            labels = tuple(zip(("channel", "network", "campaign"), name, strict=False))
-            keys = members.get(name, [])
-            cell = cells[keys[0]] if len(keys) == 1 else _merged(cells[key] for key in keys)
-            # The sums of what is not listed have no ratio: they are no campaign.
-            known = spent.get(name, UNKNOWN)
-            at = start if name[-1] == OTHER else cut.get(name, end)
-            upto = self._upto(window, cell, known, at, running, keys, partial(_known, before, name))
-            yield level, Scope(labels, cell, known, upto, at)
+            # The sums of what is not listed have no ratio of cost: they are no campaign.
+            until = span.low if name[-1] == OTHER else cut.get(name, span.stop)
+            yield self._block(
+                level, name, running, tuple(members.get(name, ())), spent.get(name, UNKNOWN), until,
+                lambda name=name: before.get(name, UNKNOWN), visits, _EMPTY,  # type: ignore[misc]
+            )  # fmt: skip
 
-    def _upto(
-        self, window: Window, cell: Cell, spent: Spent, cut: int, running: Running, keys: Iterable[Key],
-        before: Callable[[], Spent],
-    ) -> tuple[Cell, Spent] | None:  # fmt: skip
-        """Both sides of a scope's ratios up to `cut`; `before` is its cost by then. None when there are no ratios."""
-        end, start = self.sums.end, self.starts[window.name]
-        if spent.total is None or 2 * (cut - start) < end - start:
+    def _block(
+        self, level: str, name: Key, running: Running, members: tuple[Key, ...], spent: Spent, until: int,
+        before: Callable[[], Spent], visits: int, nobody: Cell,
+    ) -> Block:  # fmt: skip
+        """The rows of one scope, whose cost is known until then; those made before when nothing they come from has changed."""
+        span = self.span
+        covered = spent.total is not None and 2 * (until - span.low) >= span.stop - span.low
+        side = before() if covered and until < span.stop else None
+        # What is known to the end is known to whatever the end is now.
+        known = _Known(
+            members, spent, -1 if until == span.stop else until, side, visits, self._maturity(level, name)
+        )  # fmt: skip
+        at = (f"{span.low}/{span.name}" if span.group == "day" else span.name, level, name)
+        made = self.board._made.get(at)
+        watched = members if level != "total" else (*members, _NOBODY)
+        if made is not None and made[0] == known and not any((span.name, key) in running.changed for key in watched):
+            block = made[1]
+            if block.scope is not None and block.scope.cut != until:
+                block = block._replace(scope=block.scope._replace(cut=until))
+            self.fresh[at] = (known, block)
+            return block
+        cells = running.sums[span.name]
+        cell = cells[members[0]] if len(members) == 1 else _merged(cells[key] for key in members)
+        sides: tuple[Cell, Spent] | None = None
+        if side is not None:
+            tail = running.tail(span, until, members, self.wanted)
+            sides = ({measure: cell.get(measure, 0) - tail[measure] for measure in self.wanted}, side)
+        elif covered:
+            sides = (cell, spent)
+        labels = () if level == "total" else tuple(zip(LEVEL_LABELS["campaign"], name, strict=False))
+        scope = Scope(
+            labels, cell, spent, sides, until, engaged(cell, self.board._points), nobody, visits, known.maturity
+        )
+        made_now: list[Row] = []
+        for family, formula, which, rest in self.plan.samples(level, span):
+            value = formula(scope, which)
+            if value is not None:
+                made_now.append(Row(family, (*labels, *rest), value))
+        block = Block(span.name, "channel" if level == "nobody" else level, scope, made_now)
+        self.fresh[at] = (known, block)
+        return block
+
+    def _maturity(self, level: str, name: Key) -> Decimal | None:
+        """Of the touches of a channel or of all in a window of the touch basis."""
+        span = self.span
+        if level not in ("total", "channel") or not span.whole or TOUCH not in self.plan.bases(span):
             return None
-        if cut >= end:
-            return cell, spent
-        wanted = [
-            (name, model, kind, basis)
-            for name in (CONVERSIONS, ATTRIBUTED_NET)
-            for model in self.headline
-            for kind in self.types
-            for basis in window.bases
-        ]
-        tail = running.tail(window, cut, keys, wanted)
-        return {measure: cell.get(measure, 0) - tail[measure] for measure in wanted}, before()
+        if self._pieces is None:
+            self._pieces = self._by_age()
+        return self.board.arrival().maturity(self._pieces.get(name, ()))
 
-    def _cut(self, window: Window, through: Through) -> int:
-        """Up to where this campaign lets a ratio of this window go."""
-        end, start = self.sums.end, self.starts[window.name]
-        if through.over or through.t >= end:
-            return end
-        return max(start, window.floor(through.t, self.sums.calendar))
+    def _by_age(self) -> dict[Key, list[tuple[int, int]]]:
+        """(age, media cost) of each day of the span, by channel and network, and under () in all.
 
-    # Rows.
-
-    def _attributed(self, window: Window, level: str, scope: Scope, nobody: bool) -> Iterator[Row]:
-        models = self.headline if level == "campaign" else self.marketing.models
-        of = f"parcours_{level}_"
-        for basis in window.bases:
-            if (level == "campaign" or nobody) and basis != CONVERSION:
-                continue
-            for model in models:
-                for kind in self.types:
-                    labels = (
-                        *scope.labels, ("model", model), ("basis", basis), ("conversion", kind), ("window", window.name),
-                    )  # fmt: skip
-                    money = (*labels, self.currency)
-                    cell = scope.cell
-                    yield Row(
-                        of + "attributed_conversions", labels, units(cell.get((CONVERSIONS, model, kind, basis), 0))
-                    )
-                    yield Row(
-                        of + "attributed_revenue", money, units(cell.get((ATTRIBUTED_NET, model, kind, basis), 0))
-                    )
-                    if level != "campaign":
-                        gross = cell.get((ATTRIBUTED_GROSS, model, kind, basis), 0)
-                        yield Row(of + "attributed_revenue_gross", money, units(gross))
-                    if scope.upto is not None and model in self.headline:
-                        cell, spent = scope.upto
-                        value = cpa(spent, cell.get((CONVERSIONS, model, kind, basis), 0))
-                        if value is not None:
-                            yield Row(of + "cpa", money, value)
-                        if kind == PURCHASE:
-                            revenue = cell.get((ATTRIBUTED_NET, model, kind, basis), 0)
-                            for name, ratio in (("roas", roas), ("roi_on_revenue", roi_on_revenue)):
-                                value = ratio(spent, revenue)
-                                if value is not None:
-                                    yield Row(f"{of}{name}_ratio", labels, value)
-
-    def _plain(self, window: Window, level: str, scope: Scope) -> Iterator[Row]:
-        of = f"parcours_{level}_"
-        labels = (*scope.labels, ("window", window.name))
-        for name, amount in (("cost", scope.spent.total), ("media_cost", scope.spent.media)):
-            if amount is not None:
-                yield Row(of + name, (*labels, self.currency), units(amount))
-        yield Row(of + "touches", labels, touch_count(scope.cell))
-        for name, measure in _COUNTS:
-            yield Row(of + name, labels, scope.cell.get(measure, 0))
-
-    def _orders(self, window: Window) -> Iterator[Row]:
-        cell = self.sums.channels.sums[window.name].get(_ORDERS, _EMPTY)
-        labels = (("window", window.name),)
-        yield Row("parcours_total_orders", labels, cell.get(ORDERS, 0))
-        for name, measure in (("revenue", REVENUE_NET), ("revenue_gross", REVENUE_GROSS), ("refunds", REFUNDS)):
-            yield Row(f"parcours_total_{name}", (*labels, self.currency), units(cell.get(measure, 0)))
-
-    def _through(self) -> Iterator[Row]:
-        ends: dict[Key, int] = {}
-        for dims, through in self.ledger.through.items():
-            name = self.shown[self.names[dims]]
-            if name[-1] != OTHER:
-                ends[name] = min(through.t, ends.get(name, through.t))
-        for name, t in sorted(ends.items()):
-            yield Row(THROUGH, (("channel", name[0]), ("network", name[1]), ("campaign", name[2])), units(t))
+        The cost of a day counts as spent in its middle, or in the middle of what has passed of it by the hour of the end.
+        """
+        span, calendar = self.span, self.sums.calendar
+        now = span.stop - span.stop % HOUR
+        found: dict[Key, list[tuple[int, int]]] = {}
+        start = span.low
+        while start < span.stop:
+            stop = min(calendar.shift(calendar.day(start), 1), span.stop)
+            age = max(0, now - (start + min(stop, max(now, start))) // 2)
+            sums: dict[Key, int] = {}
+            for dims, cost in self.spending.between(start, stop).items():
+                if cost.media:
+                    name = self.names[dims]
+                    pair = self.listed[name[0], name[1], ""][:2]
+                    for key in (_ALL, pair):
+                        sums[key] = sums.get(key, 0) + cost.media
+            for key, amount in sums.items():
+                found.setdefault(key, []).append((age, amount))
+            start = stop
+        return found
 
 
 def _merged(cells: Iterable[Cell]) -> Cell:
@@ -298,5 +373,5 @@ def _merged(cells: Iterable[Cell]) -> Cell:
     return merged
 
 
-def _known(costs: Mapping[Key, Spent], name: Key) -> Spent:
-    return costs.get(name, UNKNOWN)
+def _unknown() -> Spent:
+    return UNKNOWN

@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterable
 from attribution.facts import CONVERSION, CONVERSIONS, TOTAL
 from attribution.families import PURCHASE
 from attribution.filing import NOBODY
+from attribution.plan import CAMPAIGN, CHANNEL, Plan
+from attribution.plan import NOBODY as UNCREDITED
+from attribution.plan import TOTAL as IN_ALL
 from attribution.rules import Dims
-from attribution.windows import WINDOWS, Key, Sums
+from attribution.windows import Key, Sums
 from models.results import OTHER
 
 BUDGET = 30_000
+OVERHEAD = 2
+"""The exporter's own business series."""
 CHANNELS_SHARE = 2, 3
 """The part of the budget that channels and networks may take before campaigns get the rest."""
 
@@ -29,26 +34,22 @@ def _folded(key: Key) -> Key:
     return tuple(name.casefold() for name in key)
 
 
-def shown(sums: Sums, names: set[Key], spent: dict[Key, int], types: list[str], budget: int) -> dict[Key, Key]:
+def shown(sums: Sums, names: set[Key], spent: dict[Key, int], plan: Plan, budget: int) -> dict[Key, Key]:
     """What each (channel, network, campaign) is shown as; a channel's own row has campaign "".
 
     `names` are those with costs, `spent` their micros in the longest window. What is not listed is `(other)`: a campaign in its channel
     and network, a channel with its network.
     """
-    models, heads, kinds = len(sums.marketing.models), len(sums.marketing.headline_models), len(types)
-    bases = sum(len(window.bases) for window in WINDOWS)
-    by_campaign = sum(window.campaigns for window in WINDOWS)
-    per_channel = 3 * models * kinds * bases + heads * bases * (kinds + 2) + 7 * len(WINDOWS)
-    per_campaign = (2 * heads * kinds + heads * (kinds + 2) + 7) * by_campaign + 1
-    left = budget - per_channel - 4 * len(WINDOWS) - 2
+    per_channel, per_campaign = plan.series(CHANNEL), plan.series(CAMPAIGN)
+    left = budget - plan.series(IN_ALL) - plan.series(UNCREDITED) - OVERHEAD
     model = (CONVERSIONS, sums.marketing.headline_models[0], PURCHASE, CONVERSION)
     channel_rank: dict[Key, tuple[int, int]] = {}
     campaign_rank: dict[Key, tuple[int, int]] = {}
-    for window in WINDOWS:
-        for pair, cell in sums.channels.sums[window.name].items():
+    for span in sums.spans:
+        for pair, cell in sums.channels.sums[span].items():
             if pair not in (TOTAL[:2], NOBODY[:2]):
                 _rank(channel_rank, (*pair, ""), 0, cell.get(model, 0))
-        for dims, cell in sums.campaigns.sums[window.name].items():
+        for dims, cell in sums.campaigns.sums[span].items():
             if dims not in (TOTAL, NOBODY):
                 _rank(campaign_rank, dims, 0, cell.get(model, 0))
     for name in {*names, *campaign_rank}:
@@ -56,7 +57,7 @@ def shown(sums: Sums, names: set[Key], spent: dict[Key, int], types: list[str], 
         _rank(campaign_rank, name, spent.get(name, 0), 0)
     room = max(2, left * CHANNELS_SHARE[0] // CHANNELS_SHARE[1] // per_channel)
     channels = _best(channel_rank, room, lambda dims: (OTHER, OTHER, ""))
-    left -= len(set(channels.values()) | {NOBODY}) * per_channel
+    left -= len(set(channels.values())) * per_channel
     # Each channel shown may need an `(other)` of its own.
     room = left // per_campaign
     if len(campaign_rank) > room:

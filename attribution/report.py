@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from attribution.costs import UNKNOWN, Ledger, Own, Spent
-from attribution.facts import ATTRIBUTED_NET, CLICK_COST, CONVERSION, CONVERSIONS, TOTAL
+from attribution.facts import ATTRIBUTED_NET, CLICK_COST, CONVERSION, CONVERSIONS
 from attribution.families import PURCHASE, cpa, plain, plus, roas, roi_on_revenue
 from attribution.filing import NOBODY
 from attribution.kpi import rows
@@ -108,7 +108,10 @@ def _model(model: str, found: Span | None) -> dict[str, Any]:
     total: tuple[Cell, Spent] = ({}, UNKNOWN)
     nobody = found.cells.get(NOBODY)
     parts: list[tuple[Key, Cell, Spent]] = [
-        (dims, cell, UNKNOWN) for dims, cell in found.cells.items() if dims not in (TOTAL, NOBODY)
+        # Without a campaign there is what is counted by channel and network only.
+        (dims, cell, UNKNOWN)
+        for dims, cell in found.cells.items()
+        if dims[2] and dims != NOBODY
     ]
     for dims, cell, spent in [*parts, *((names[dims], {}, spent) for dims, spent in found.spent.items())]:
         campaigns[dims] = _add(campaigns.get(dims), cell, spent, model)

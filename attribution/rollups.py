@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from datetime import date as Date
 from zoneinfo import ZoneInfo
 
-from attribution.facts import CLICK_COST, TOUCH, Fact, Measure
+from attribution.facts import CLICK_COST, CREDIT_AGE, TOUCH, Fact, Measure
 from attribution.rules import Dims
 from models.settings import DAY, HOUR, MINUTE
 
@@ -52,6 +52,11 @@ class Calendar:
             return self.day(t)
         return t - t % HOUR
 
+    def month(self, t: int) -> int:
+        """Start of the local month that holds `t`."""
+        local = (_EPOCH + timedelta(microseconds=t)).astimezone(self.zone)
+        return self._start(local.year, local.month, 1)
+
     def date(self, t: int) -> str:
         """The local ISO date of `t`, by which exchange rates are looked up."""
         return (_EPOCH + timedelta(microseconds=t)).astimezone(self.zone).date().isoformat()
@@ -72,7 +77,7 @@ class Calendar:
 def granularities(measure: Measure) -> str:
     """The granularities under which a measure is filed, a letter each."""
     if measure[3] == TOUCH:
-        return "hd"
+        return "d" if measure[0].startswith(CREDIT_AGE) else "hd"
     return "mc" if measure == CLICK_COST else "mhd"
 
 

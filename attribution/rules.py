@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from models.settings import DAY, Marketing, micros
-from models.wire import CLASS_NAMES
+from models.wire import CLASS_NAMES, kind_and_sentiment
 
 LANDING_BY_ID = DAY
 LANDING_BY_SOURCE = 5 * 60 * 1_000_000
@@ -21,7 +21,9 @@ class Rules:
     def __init__(self, marketing: Marketing, number: int = 0) -> None:
         lookback = marketing.lookback
         self.number = number
-        self.models: tuple[str, ...] = tuple(marketing.models)
+        # The first headline model first: how old its credit is when it comes is kept (`attribution.maturity`).
+        first = marketing.headline_models[0]
+        self.models: tuple[str, ...] = (first, *(model for model in marketing.models if model != first))
         self.half_life = micros(marketing.half_life)
         self.lateness = micros(marketing.lateness)
         self.views_always = marketing.views == "always"
@@ -62,7 +64,7 @@ class Rules:
         return found
 
     def _resolve(self, key: tuple[int, str, str, str, str, str]) -> int:
-        actual = (CLASS_NAMES[key[0]], *key[1:])
+        actual = (CLASS_NAMES[key[0]], kind_and_sentiment(key[1])[0], *key[2:])
         best, window = 0, self._defaults[actual[0]]
         for wanted, candidate in self._rules:
             given = sum(want is not None for want in wanted)

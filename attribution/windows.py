@@ -1,8 +1,9 @@
-"""Rolling windows over rollups, as running sums: a change of a cell, or of the end, costs what it changes.
+"""Spans of time over rollups, as running sums: a change of a cell, or of the end, costs what it changes.
 
-A window starts at floor(end − length) to its granule (minute for 1h, hour for 24h and 7d, business day beyond) and holds the
-buckets of that granule that start in [start, end]: so never less than its length. If the end moved backwards, buckets
-already dropped would be missing: build the sums anew.
+A rolling window starts at floor(end − length) to its granule (minute up to 1h, hour for 24h and 7d, business day beyond) and holds the
+buckets of that granule that start in [start, end]: so never less than its length. Periods are whole business days up to the
+end. A baseline is what its window would have been that much earlier, in whole granules: those that start in
+[floor(end − shift − length), floor(end − shift)). If the end moved backwards, buckets already dropped would be missing: build the sums anew.
 """
 
 from __future__ import annotations
@@ -11,13 +12,28 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import NamedTuple
 
-from attribution.facts import ATTRIBUTED_GROSS, ATTRIBUTED_NET, CLICK_COST, CONVERSION, CONVERSIONS, TOUCH, Measure
-from attribution.rollups import Bucket, Calendar, Cell, Rollups
+from attribution.facts import (
+    ASSISTED,
+    ATTRIBUTED_MARGIN,
+    ATTRIBUTED_NET,
+    CLICK_COST,
+    CONVERSION,
+    CONVERSIONS,
+    CREDIT_AGE,
+    MARGIN_CONVERSIONS,
+    NEW_CUSTOMERS,
+    TOUCH,
+    Measure,
+)
+from attribution.rollups import RETENTION, Bucket, Calendar, Cell, Rollups
 from attribution.rules import Dims
 from models.settings import DAY, HOUR, MINUTE, Goal, Marketing, micros
 
 Key = tuple[str, ...]
 """(channel, network) or (channel, network, campaign)."""
+
+DAYS = 35
+"""Days of which each has values of its own, today included."""
 
 
 class Window(NamedTuple):
@@ -31,15 +47,14 @@ class Window(NamedTuple):
 
     def floor(self, t: int, calendar: Calendar) -> int:
         """Start of the granule that holds `t`."""
-        if self.granularity == "d":
-            return calendar.day(t)
-        return t - t % (MINUTE if self.granularity == "m" else HOUR)
+        return calendar.start(self.granularity, t)
 
     def start(self, end: int, calendar: Calendar) -> int:
         """Where the window that ends at `end` starts."""
         return self.floor(end - self.length, calendar)
 
 
+VOLUMES = Window("5m", "m", 5 * MINUTE, (), False)
 WINDOWS = (
     Window("1h", "m", HOUR, (CONVERSION,), False),
     Window("24h", "h", DAY, (CONVERSION,), True),
@@ -47,59 +62,142 @@ WINDOWS = (
     Window("30d", "d", 30 * DAY, (CONVERSION, TOUCH), True),
 )
 NEVER_ASKED = 1 << 62
-EXPORTED = frozenset((CONVERSIONS, ATTRIBUTED_GROSS, ATTRIBUTED_NET))
+PERIODS = ("today", "yesterday", "month_to_date", "last_month", "365d", "campaign_to_date")
+CAMPAIGN_TO_DATE = PERIODS[-1]
+WEEK_EARLIER, YEAR_EARLIER = 7 * DAY, 364 * DAY
+BASELINES = tuple(
+    (window, period, shift)
+    for window in WINDOWS[1:]
+    for period, shift in (
+        ("previous", window.length),
+        ("week_earlier", WEEK_EARLIER),
+        ("364_days_earlier", YEAR_EARLIER),
+    )
+    if period != "364_days_earlier" or window.length >= 7 * DAY
+)
+"""(window, name of the period, how much earlier)."""
+EXPORTED = frozenset((CONVERSIONS, ATTRIBUTED_NET, ATTRIBUTED_MARGIN, MARGIN_CONVERSIONS, NEW_CUSTOMERS))
+
+
+class Span(NamedTuple):
+    """Buckets of one granularity that start in [low, high]; cost accrues in [low, stop).
+
+    `group`: "volumes", "window", "period", "baseline" or "day". All but windows hold the first headline model only, on the conversion
+    basis. `current`: it ends now.
+    """
+
+    name: str
+    group: str
+    granularity: str
+    low: int
+    high: int
+    stop: int
+    current: bool
+    window: Window | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds all models and bases."""
+        return self.group == "window"
+
+
+def spans(end: int, calendar: Calendar) -> dict[str, Span]:
+    """All spans that end at, or are told from, `end`, by name; those of baselines are `<window>/<period>`, of days `day/<days ago>`."""
+    found = [Span("5m", "volumes", "m", VOLUMES.start(end, calendar), end, end, True, VOLUMES)]
+    found += [
+        Span(window.name, "window", window.granularity, window.start(end, calendar), end, end, True, window)
+        for window in WINDOWS
+    ]
+    today = calendar.day(end)
+    month, last_month = calendar.month(end), calendar.month(calendar.month(end) - 1)
+    for name, low, stop in (
+        ("today", today, None),
+        ("yesterday", calendar.shift(today, -1), today),
+        ("month_to_date", month, None),
+        ("last_month", last_month, month),
+        ("365d", calendar.day(end - 365 * DAY), None),
+        (CAMPAIGN_TO_DATE, calendar.shift(calendar.day(end - RETENTION["d"]), 1), None),
+    ):
+        high = end if stop is None else stop - 1
+        found.append(Span(name, "period", "d", low, high, end if stop is None else stop, stop is None))
+    for window, period, shift in BASELINES:
+        # Hours are kept for 15 days only.
+        granularity = "d" if shift == YEAR_EARLIER else window.granularity
+        low = calendar.start(granularity, end - shift - window.length)
+        stop = calendar.start(granularity, end - shift)
+        found.append(Span(f"{window.name}/{period}", "baseline", granularity, low, stop - 1, stop, False, window))
+    following = end
+    for ago in range(DAYS):
+        day = calendar.shift(today, -ago)
+        found.append(Span(f"day/{ago}", "day", "d", day, day, following, ago == 0))
+        following = day
+    return {span.name: span for span in found}
 
 
 class Running:
-    """Cells by bucket and key, and their sums over each window."""
+    """Cells by bucket and key, and their sums over each span. `changed` are the (span, key) whose sums are new since it was last emptied."""
 
     def __init__(self) -> None:
-        self._cells: dict[str, dict[int, dict[Key, Cell]]] = {"m": {}, "h": {}, "d": {}}
-        self._ranges: dict[str, tuple[int, int]] = {}
-        self.sums: dict[str, dict[Key, Cell]] = {window.name: {} for window in WINDOWS}
+        self.cells: dict[str, dict[int, dict[Key, Cell]]] = {"m": {}, "h": {}, "d": {}}
+        self.sums: dict[str, dict[Key, Cell]] = {}
+        self.changed: set[tuple[str, Key]] = set()
+        self._spans: dict[str, dict[str, Span]] = {"m": {}, "h": {}, "d": {}}
 
-    def add(self, granularity: str, start: int, key: Key, delta: Iterable[tuple[Measure, int]]) -> None:
-        """Add amounts to one cell, and to the windows that hold it."""
-        delta = list(delta)
-        if not delta:
+    def add(
+        self, granularity: str, start: int, key: Key, delta: list[tuple[Measure, int]], thin: list[tuple[Measure, int]]
+    ) -> None:
+        """Add amounts to one cell, and to the spans that hold it; `thin` is the part for those that don't hold all."""
+        if delta:
+            _add(self.cells[granularity].setdefault(start, {}), key, delta, 1)
+            for name, span in self._spans[granularity].items():
+                if span.low <= start <= span.high:
+                    part = delta if span.whole else thin
+                    if part:
+                        _add(self.sums[name], key, part, 1)
+                        self.changed.add((name, key))
+
+    def move(self, span: Span, thin: Mapping[Measure, bool]) -> None:
+        """The span is now this one."""
+        known = self._spans[span.granularity]
+        before = known.get(span.name)
+        known[span.name] = span
+        if before is not None and (before.low, before.high) == (span.low, span.high):
             return
-        _add(self._cells[granularity].setdefault(start, {}), key, delta, 1)
-        for window in WINDOWS:
-            if window.granularity == granularity:
-                low, high = self._ranges.get(window.name, (0, -1))
-                if low <= start <= high:
-                    _add(self.sums[window.name], key, delta, 1)
-
-    def move(self, window: Window, low: int, high: int) -> None:
-        """The window now holds the buckets that start in [low, high]."""
-        before, after = self._ranges.get(window.name, (0, -1)), (low, high)
-        self._ranges[window.name] = after
-        sums = self.sums[window.name]
-        for start, cells in self._cells[window.granularity].items():
-            change = (low <= start <= high) - (before[0] <= start <= before[1])
+        low, high = (0, -1) if before is None else (before.low, before.high)
+        sums = self.sums.setdefault(span.name, {})
+        for start, cells in self.cells[span.granularity].items():
+            change = (span.low <= start <= span.high) - (low <= start <= high)
             if change:
                 for key, cell in cells.items():
-                    _add(sums, key, cell.items(), change)
+                    part = cell.items() if span.whole else [item for item in cell.items() if thin[item[0]]]
+                    _add(sums, key, part, change)
+                    self.changed.add((span.name, key))
 
     def drop(self, granularity: str, before: int) -> None:
-        """Forget buckets that start before this time; no window may hold them."""
-        cells = self._cells[granularity]
+        """Forget buckets that start before this time; no span may hold them."""
+        cells = self.cells[granularity]
         for start in [start for start in cells if start < before]:
             del cells[start]
 
+    def slim(self, granularity: str, after: int, before: int, thin: Mapping[Measure, bool]) -> None:
+        """Keep only the thin part of buckets that start in [after, before)."""
+        for start, cells in self.cells[granularity].items():
+            if after <= start < before:
+                for key, cell in cells.items():
+                    cells[key] = {measure: amount for measure, amount in cell.items() if thin[measure]}
+
     def between(self, granularity: str, low: int, high: int) -> Iterator[dict[Key, Cell]]:
         """The cells of the buckets that start in [low, high), as far as they are kept."""
-        for start, cells in self._cells[granularity].items():
+        for start, cells in self.cells[granularity].items():
             if low <= start < high:
                 yield cells
 
-    def tail(self, window: Window, cut: int, keys: Iterable[Key], measures: Iterable[Measure]) -> Cell:
-        """Sums over the window's buckets that start at or after `cut`, over these keys, of these measures only."""
+    def tail(self, span: Span, cut: int, keys: Iterable[Key], measures: Iterable[Measure]) -> Cell:
+        """Sums over the span's buckets that start at or after `cut`, over these keys, of these measures only."""
         keys, measures = list(keys), list(measures)
         found = dict.fromkeys(measures, 0)
-        high = self._ranges[window.name][1]
-        for start, cells in self._cells[window.granularity].items():
-            if cut <= start <= high:
+        for start, cells in self.cells[span.granularity].items():
+            if cut <= start <= span.high:
                 for key in keys:
                     cell = cells.get(key)
                     if cell is not None:
@@ -130,10 +228,23 @@ def goal_days(goal: Goal, calendar: Calendar) -> tuple[int, int, int]:
     return calendar.day(start - micros(goal.window)), start, calendar.begin(goal.deadline + timedelta(1))
 
 
-class Sums:
-    """What all windows hold: by channel and network for all models, by campaign for the headline models.
+class _Thin(dict[Measure, bool]):
+    """Which measures spans other than windows hold: counts, and credit of some models on the conversion basis."""
 
-    `own` are the clicks' own costs by granularity (`m`, `c`), dims and bucket; which of them count, the costs decide.
+    def __init__(self, models: Iterable[str]) -> None:
+        super().__init__()
+        self._models = frozenset(models)
+
+    def __missing__(self, measure: Measure) -> bool:
+        kept = self[measure] = not measure[1] or (measure[1] in self._models and measure[3] == CONVERSION)
+        return kept
+
+
+class Sums:
+    """What all spans hold: by channel and network for all models, by campaign for the headline models.
+
+    `own` are the clicks' own costs by granularity (`m`, `c`), dims and bucket; which of them count, the costs decide. `fresh` and
+    `fresh_days` say of which (granularity, dims), and days, they have changed. `ages` is credit by age in days of touches.
     """
 
     def __init__(self, marketing: Marketing, end: int) -> None:
@@ -143,44 +254,51 @@ class Sums:
         self.campaigns = Running()
         self.own: dict[str, dict[Dims, dict[int, int]]] = {"m": {}, "c": {}}
         self.fresh: set[tuple[str, Dims]] = set()
+        self.fresh_days: set[int] = set()
+        self.ages: dict[int, Cell] = {}
+        self.ages_changed = True
         self.end = end
+        self.spans: dict[str, Span] = {}
         self._oldest: dict[str, int] = {}
+        self._slim: dict[str, int] = {}
         self._kept: dict[Measure, tuple[bool, bool]] = {}
         self._headline = frozenset(marketing.headline_models)
+        self._thin = _Thin([marketing.headline_models[0], *(goal.model for goal in marketing.goals if goal.model)])
         self.asked = min((goal_days(goal, self.calendar)[0] for goal in marketing.goals), default=NEVER_ASKED)
-        """Start of the first day that a goal asks for: days from there on are kept beside those of the windows."""
+        """Start of the first day that a goal asks for: days from there on are kept beside those of the spans."""
         self.move(end)
 
     @classmethod
     def of(cls, rollups: Rollups, marketing: Marketing, end: int) -> Sums:
-        """The windows of a whole at one end."""
+        """The spans of a whole at one end."""
         sums = cls(marketing, end)
         for bucket, cells in rollups.buckets.items():
             for dims, cell in cells.items():
                 sums.add(bucket, dims, cell)
         return sums
 
-    def starts(self) -> dict[str, int]:
-        """Start of each window."""
-        return {window.name: window.start(self.end, self.calendar) for window in WINDOWS}
-
     def move(self, end: int) -> None:
-        """Let the windows end at `end`, which must not be before the last one."""
+        """Let the spans end at `end`, which must not be before the last one."""
         self.end = end
+        self.spans = spans(end, self.calendar)
         oldest: dict[str, int] = {}
-        for window in WINDOWS:
-            low = window.start(end, self.calendar)
-            oldest[window.granularity] = min(low, oldest.get(window.granularity, low))
-            self.channels.move(window, low, end)
-            self.campaigns.move(window, low, end)
-        oldest["d"] = min(oldest["d"], self.asked)
-        oldest["c"] = min(oldest.values())
-        if oldest == self._oldest:
+        slim: dict[str, int] = {}
+        for span in self.spans.values():
+            oldest[span.granularity] = min(span.low, oldest.get(span.granularity, span.low))
+            if span.whole:
+                slim[span.granularity] = min(span.low, slim.get(span.granularity, span.low))
+            self.channels.move(span, self._thin)
+            self.campaigns.move(span, self._thin)
+        oldest["c"] = oldest["d"] = min(oldest["d"], self.asked)
+        if oldest == self._oldest and slim == self._slim:
             return
-        self._oldest = oldest
         for granularity in "mhd":
-            self.channels.drop(granularity, oldest[granularity])
-            self.campaigns.drop(granularity, oldest[granularity])
+            for running in (self.channels, self.campaigns):
+                running.drop(granularity, oldest[granularity])
+                running.slim(granularity, self._slim.get(granularity, 0), slim[granularity], self._thin)
+        self._oldest, self._slim = oldest, slim
+        for day in [day for day in self.ages if day < oldest["d"]]:
+            del self.ages[day]
         for granularity, owners in self.own.items():
             for dims, amounts in owners.items():
                 for start in [start for start in amounts if start < oldest[granularity]]:
@@ -188,11 +306,11 @@ class Sums:
                     self.fresh.add((granularity, dims))
 
     def wants(self, bucket: Bucket) -> bool:
-        """Whether a window holds this bucket now or will."""
+        """Whether a span holds this bucket now or will."""
         return bucket[1] >= self._oldest[bucket[0]]
 
     def add(self, bucket: Bucket, dims: Dims, delta: Mapping[Measure, int]) -> None:
-        """Add amounts to one cell; what no window can want any more is left out."""
+        """Add amounts to one cell; what no span can want any more is left out."""
         granularity, start = bucket
         if start < self._oldest[granularity]:
             return
@@ -202,24 +320,44 @@ class Sums:
             if not amounts[start]:
                 del amounts[start]
             self.fresh.add((granularity, dims))
+            self.fresh_days.add(self.calendar.day(start))
         if granularity == "c":
             return
-        by_channel, by_campaign = [], []
+        by_channel, by_campaign, thin_channel, thin_campaign = [], [], [], []
+        slim = start < self._slim[granularity]
         for item in delta.items():
-            kept = self._kept.get(item[0])
+            measure = item[0]
+            kept = self._kept.get(measure)
             if kept is None:
-                kept = self._kept[item[0]] = self._keeps(item[0])
+                kept = self._kept[measure] = self._keeps(measure)
+            if measure[0].startswith(CREDIT_AGE) and granularity == "d":
+                cell = self.ages.setdefault(start, {})
+                cell[measure] = cell.get(measure, 0) + item[1]
+                self.ages_changed = True
+            thin = self._thin[measure]
+            if slim and not thin:
+                continue
             if kept[0]:
                 by_channel.append(item)
+                if thin:
+                    thin_channel.append(item)
             if kept[1]:
                 by_campaign.append(item)
-        self.channels.add(granularity, start, dims[:2], by_channel)
-        self.campaigns.add(granularity, start, dims, by_campaign)
+                if thin:
+                    thin_campaign.append(item)
+        self.channels.add(granularity, start, dims[:2], by_channel, thin_channel)
+        self.campaigns.add(granularity, start, dims, by_campaign, thin_campaign)
 
     def _keeps(self, measure: Measure) -> tuple[bool, bool]:
         """Whether a measure is exported by channel, and by campaign."""
         name, model, _, basis = measure
         if not model:
-            return measure != CLICK_COST, measure != CLICK_COST
+            return measure != CLICK_COST, measure != CLICK_COST and name != ASSISTED
         kept = name in EXPORTED
-        return kept, kept and name != ATTRIBUTED_GROSS and basis == CONVERSION and model in self._headline
+        return kept, kept and basis == CONVERSION and model in self._headline
+
+    def keys(self) -> Iterator[Key]:
+        """Every campaign with a sum in some span, and every one whose clicks cost something; some more than once."""
+        for found in self.campaigns.sums.values():
+            yield from found
+        yield from self.own["c"]

@@ -1,4 +1,4 @@
-"""Writes the pages that are made from code: `docs/schemas/<topic>.json` and `docs/errors.md`.
+"""Writes what is made from code: `docs/schemas/<topic>.json`, `docs/errors.md`, and the business families in `docs/metrics.md`.
 
 Run it by `make docs`. A test fails while a page differs from what this would write.
 """
@@ -6,11 +6,13 @@ Run it by `make docs`. A test fails while a page differs from what this would wr
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from attribution.families import FAMILIES, LEVEL_LABELS, METRICS, Metric, family_name
 from models.errors import CATALOGUE
 from models.events import SCHEMAS
 
@@ -19,6 +21,10 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 # msgspec describes a Decimal as a string alone, but reads a JSON number too, digit by digit.
 _DECIMAL = {"type": ["number", "string"], "pattern": r"^-?[0-9]{1,10}(\.[0-9]+)?$"}
+
+_FAMILIES_BEGIN = "<!-- Families: made by `make docs` from attribution/families.py. -->"
+_FAMILIES_END = "<!-- End of families. -->"
+_FAMILY_GROUPS = {"Windows and periods": "", "Baselines": "baseline", "Days as known now": "day"}
 
 _ERRORS_HEAD = """\
 # Why an event was refused
@@ -38,6 +44,7 @@ def pages() -> dict[Path, str]:
     """Every generated file, by its path, with the text it should hold."""
     made = {DOCS / "schemas" / f"{topic}.json": _json(schema(topic)) for topic in SCHEMAS}
     made[DOCS / "errors.md"] = errors()
+    made[DOCS / "metrics.md"] = metrics((DOCS / "metrics.md").read_text("utf-8"))
     return made
 
 
@@ -65,6 +72,40 @@ def errors() -> str:
     """The error catalogue as a Markdown page."""
     rows = "".join(f"| `{row.code}` | {row.meaning} | {row.fix} |\n" for row in CATALOGUE.values())
     return _ERRORS_HEAD + rows
+
+
+def metrics(page: str) -> str:
+    """The page with its tables of business families as the code has them now."""
+    before, begin, rest = page.partition(_FAMILIES_BEGIN)
+    _, end, after = rest.partition(_FAMILIES_END)
+    assert begin, f"docs/metrics.md has lost its line {_FAMILIES_BEGIN}"
+    assert end, f"docs/metrics.md has lost its line {_FAMILIES_END}"
+    parts = [before, begin, "\n\n"]
+    for title, group in _FAMILY_GROUPS.items():
+        parts.append(f"### {title}\n\n| family | type | labels | meaning |\n|---|---|---|---|\n")
+        parts += _family_rows(group)
+        parts.append("\n")
+    return "".join([*parts, end, after])
+
+
+def _family_rows(group: str) -> Iterator[str]:
+    """One row per metric and level; one for all levels when it is exported at each."""
+    for metric in METRICS:
+        names = {level: family_name(level, metric.name, group) for level in LEVEL_LABELS}
+        known = {level: FAMILIES[name] for level, name in names.items() if name in FAMILIES}
+        if not known or (not group and metric.spans == "b"):
+            continue
+        if len(known) == len(LEVEL_LABELS):
+            labels = known["total"].labels
+            yield _family_row(family_name("<level>", metric.name, group), ("level", *labels), metric)
+        else:
+            for level, family in known.items():
+                yield _family_row(names[level], family.labels, metric)
+
+
+def _family_row(name: str, labels: tuple[str, ...], metric: Metric) -> str:
+    shown = ", ".join(label if label == "level" else f"`{label}`" for label in labels)
+    return f"| `{name}` | gauge | {shown} | {metric.help} |\n"
 
 
 def main() -> None:

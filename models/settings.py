@@ -178,6 +178,25 @@ class Silence(_Table, frozen=True):
     costs: Duration = "2d"
 
 
+ENGAGEMENT_POINTS = {
+    "mention": 5,
+    "comment": 4,
+    "reply": 4,
+    "share": 3,
+    "retweet": 3,
+    "repost": 3,
+    "save": 2,
+    "follow": 2,
+    "like": 1,
+    "favourite": 1,
+    "unlike": -1,
+    "unfollow": -3,
+    "unsubscribe": -3,
+    "hide": -3,
+    "block": -5,
+    "report": -5,
+}
+
 REBUILD_KEYS = ("topics", "time_zone", "reporting_currency", "junk_ids")
 WATCH_KEYS = ("goals", "benchmarks", "alerts", "silence")
 """What is looked at and not computed from: no part of the fold's configuration, so a change gives no new number."""
@@ -202,6 +221,10 @@ class Marketing(_Table, frozen=True):
     journey_max: Annotated[int, Meta(ge=2, le=2_000)] = 500
     margin_rate: Annotated[str, Meta(pattern=r"^(0(\.\d{1,6})?|1(\.0{1,6})?)$")] | None = None
     conversions: dict[str, Conversion] = {}
+    lead_conversion: str = "lead"
+    engagement_points: dict[str, Annotated[int, Meta(ge=-1_000, le=1_000)]] = field(
+        default_factory=ENGAGEMENT_POINTS.copy
+    )
     own_domains: tuple[str, ...] = ()
     payment_domains: tuple[str, ...] = ()
     junk_ids: tuple[str, ...] = (

@@ -23,6 +23,22 @@ CLICK, VISIT, DIRECT, VIEW, ENGAGEMENT = range(5)
 CLASS_NAMES = ("click", "click", "direct", "view", "engagement")
 
 
+# In Touch.kind: an engagement's sentiment follows its kind, so that a touch and what is stored of it need no more.
+_SENTIMENT = "\x1f"
+
+
+def engagement_kind(kind: str, sentiment: int | None) -> str:
+    """An engagement's kind as it travels and is stored; see `kind_and_sentiment`."""
+    kind = kind.replace(_SENTIMENT, " ")
+    return kind if sentiment is None else f"{kind}{_SENTIMENT}{sentiment}"
+
+
+def kind_and_sentiment(kind: str) -> tuple[str, str]:
+    """(kind, sentiment) of a `Touch.kind`; sentiment is "-1", "0", "1", or "" when there is none."""
+    name, _, sentiment = kind.partition(_SENTIMENT)
+    return name, sentiment
+
+
 class Entry(Struct, array_like=True, gc=False, frozen=True):
     """One thing for one node. `(offset, k)` orders the entries of a source; see `high_water`."""
 

@@ -15,13 +15,13 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from attribution.families import FAMILIES, PURCHASE, Row, plain
+from attribution.families import FAMILIES, PURCHASE, Row, own_family, plain
 from attribution.listing import BUDGET
 from attribution.nodes.base import NEVER
 from attribution.windows import WINDOWS
 from models.settings import Infrastructure, Marketing
 from streams.metrics import Metrics
-from streams.render import render
+from streams.render import Renderer
 from streams.tables import Changes, Tables, journey_tag
 from streams.view import Partition, View
 
@@ -33,10 +33,11 @@ BUSY = 15
 """A refresh takes at most about one part in this many of the time."""
 
 OWN_FAMILIES = {
-    "parcours_as_of_timestamp_seconds": ("gauge", "The end of the windows exported now."),
-    "parcours_series": ("gauge", f"Business series exported now; the budget is {BUDGET}."),
+    "parcours_as_of_timestamp_seconds": own_family("The end of the windows exported now."),
+    "parcours_series": own_family(f"Business series exported now; the budget is {BUDGET}."),
 }
 BUSINESS = FAMILIES | OWN_FAMILIES
+"""Every business family that is exported."""
 
 
 class Exporter:
@@ -55,6 +56,7 @@ class Exporter:
         self._wall = wall
         self._clock = clock
         self._view: View | None = None
+        self._renderer = Renderer(BUSINESS)
         self._body = b""
         self._status: dict[str, Any] = {}
         self._read_at: float | None = None
@@ -114,11 +116,13 @@ class Exporter:
         if self._epoch is not None:
             self._metrics.leader(None)
         self._view, self._body, self._status, self._read_at, self._epoch = None, b"", {}, None, None
+        self._renderer = Renderer(BUSINESS)
 
     def _rendered(self, view: View) -> tuple[bytes, dict[str, Any]]:
-        as_of, series = Row("parcours_as_of_timestamp_seconds", (), view.end // 1_000_000), len(view.rows) + 2
-        body = render(BUSINESS, [*view.rows, as_of, Row("parcours_series", (), series)])
-        return body, table(view.rows, self._marketing, view.end) | {"series": series}
+        rows = view.rows
+        series = len(rows) + len(OWN_FAMILIES)
+        own = [Row("parcours_as_of_timestamp_seconds", (), view.end // 1_000_000), Row("parcours_series", (), series)]
+        return self._renderer.render([*(block.rows for block in view.blocks), own]), table(rows, self._marketing, view.end) | {"series": series}
 
     def _fresh(self) -> bool:
         """Whether this worker leads and has read Redis in the last three refreshes."""
@@ -151,6 +155,8 @@ def table(found: Iterable[Row], marketing: Marketing, end: int) -> dict[str, Any
         if column is None:
             continue
         is_ = dict(labels)
+        if is_["window"] not in lines:
+            continue
         if "model" in is_ and (is_["model"], is_["basis"], is_["conversion"]) != (model, "conversion", PURCHASE):
             continue
         key = (is_.get("channel", ""), is_.get("network", ""))

@@ -6,10 +6,10 @@ Names come from events, so they are hostile: control characters become spaces, l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
-from attribution.families import Labels, plain
+from attribution.families import Family, Labels, plain
 
 NAME_MAX = 100
 """Characters of a label value; a longer one ends in an ellipsis."""
@@ -33,18 +33,47 @@ def label_text(labels: Labels) -> str:
     return "{" + inner + "}"
 
 
-def render(families: Mapping[str, tuple[str, str]], rows: Iterable[tuple[str, Labels, Decimal | int]]) -> bytes:
-    """`rows` as exposition text, one block per family in the order of `families` (name -> type, help).
+Rows = Sequence[tuple[str, Labels, Decimal | int]]
 
-    Rows of one family may come in any order and between others; a family without rows is left out. Raises KeyError for a family that is not known.
-    """
-    blocks: dict[str, list[str]] = {name: [] for name in families}
-    for family, labels, value in rows:
-        blocks[family].append(f"{family}{label_text(labels)} {plain(value)}\n")
-    parts: list[str] = []
-    for name, lines in blocks.items():
-        if lines:
-            kind, text = families[name]
-            parts.append(f"# HELP {name} {text}\n# TYPE {name} {kind}\n")
-            parts += lines
-    return "".join(parts).encode()
+
+class Renderer:
+    """Rows as exposition text, one part per family in the order of `families`. Blocks that come again are not rendered again."""
+
+    def __init__(self, families: Mapping[str, Family]) -> None:
+        self._heads = {
+            name: f"# HELP {name} {family.help}\n# TYPE {name} {family.type}\n" for name, family in families.items()
+        }
+        self._known: dict[int, tuple[Rows, dict[str, str]]] = {}
+
+    def render(self, blocks: Iterable[Rows]) -> bytes:
+        """All samples of these blocks; a family without any is left out. A block is known by its identity, and must not change.
+
+        Rows of one family may come in any order and between others. Raises KeyError for a family that is not known.
+        """
+        known: dict[int, tuple[Rows, dict[str, str]]] = {}
+        texts: dict[str, list[str]] = {name: [] for name in self._heads}
+        for block in blocks:
+            # The block is kept beside its text, so that no other can have its identity.
+            found = self._known.get(id(block)) or (block, _lines(block))
+            known[id(block)] = found
+            for name, text in found[1].items():
+                texts[name].append(text)
+        self._known = known
+        parts: list[str] = []
+        for name, found_texts in texts.items():
+            if found_texts:
+                parts.append(self._heads[name])
+                parts += found_texts
+        return "".join(parts).encode()
+
+
+def _lines(block: Rows) -> dict[str, str]:
+    lines: dict[str, list[str]] = {}
+    for family, labels, value in block:
+        lines.setdefault(family, []).append(f"{family}{label_text(labels)} {plain(value)}\n")
+    return {family: "".join(texts) for family, texts in lines.items()}
+
+
+def render(families: Mapping[str, Family], rows: Rows) -> bytes:
+    """`rows` as exposition text, once."""
+    return Renderer(families).render([rows])

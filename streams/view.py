@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from attribution.costs import RECENT, Ledger
+from attribution.costs import Ledger
 from attribution.families import Row
-from attribution.kpi import rows
+from attribution.kpi import Block, Board
 from attribution.nodes.base import NEVER
 from attribution.nodes.cost import accrual_end
 from attribution.nodes.state import CostRow
-from attribution.rollups import Cell
+from attribution.rollups import RETENTION, Cell
 from attribution.rules import Dims
 from attribution.watermarks import Progress
 from attribution.windows import Sums
@@ -47,18 +47,24 @@ class Partition:
 
 
 class View:
-    """The partitions merged. `rows` are those at `end` (µs)."""
+    """The partitions merged. `blocks` hold the rows at `end` (µs); those that have not changed are the same lists as before."""
 
     def __init__(self, marketing: Marketing, parts: Iterable[Partition]) -> None:
         self.parts = list(parts)
-        self.rows: list[Row] = []
+        self.blocks: list[Block] = []
         self.end = NEVER
         self._marketing = marketing
         self._sums: Sums | None = None
+        self._board: Board | None = None
         self._ledger: Ledger | None = None
         self._costs: dict[tuple[int, bytes], CostRow] = {}
         self._changed = True
         self._costs_changed = True
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows."""
+        return [row for block in self.blocks for row in block.rows]
 
     def ends(self, read: list[Changes], now: int) -> int:
         """Where the windows of this reading end, by the configured clock; `now` is the wall clock's (µs)."""
@@ -75,6 +81,7 @@ class View:
         """Apply what was read, with windows that end at `end`. True when the rows are new."""
         if self._sums is None:
             self._sums = Sums(self._marketing, end)
+            self._board = Board(self._sums)
         elif end > self._sums.end:
             self._sums.move(end)
         for part, changes in zip(self.parts, read, strict=True):
@@ -83,10 +90,10 @@ class View:
         if not self._changed and end - end % MINUTE == self.end - self.end % MINUTE:
             return False
         if self._ledger is None or self._costs_changed or end // HOUR != self.end // HOUR:
-            since = min(end - RECENT, self._sums.asked)
-            recent = [row for row in self._costs.values() if accrual_end(row) > since]
-            self._ledger = Ledger(recent, self._sums.own, end)
-        self.rows = rows(self._sums, self._ledger)
+            kept = [row for row in self._costs.values() if accrual_end(row) > end - RETENTION["d"]]
+            self._ledger = Ledger(kept, self._sums.own, end)
+        assert self._board is not None
+        self.blocks = self._board.blocks(self._ledger)
         self.end = end
         self._changed = self._costs_changed = False
         return True

@@ -13,7 +13,7 @@ from attribution.rules import Rules
 from attribution.touches import merge
 from models.results import Attribution, Credit
 from models.settings import Marketing
-from models.wire import CLASS_NAMES, CLICK, DIRECT, NO_CONSENT, VIEW, VISIT
+from models.wire import CLASS_NAMES, CLICK, DIRECT, NO_CONSENT, VIEW, VISIT, kind_and_sentiment
 from streams.cli.common import ago
 
 _REASONS = {
@@ -110,7 +110,7 @@ def _seen(event: JourneyEvent, touches: set[str], visits: set[str]) -> Seen:
     channel, network, campaign = event.dims
     return Seen(
         event_id=event.event_id, occurred_at=moment(event.t), t=event.t, touch_class=CLASS_NAMES[event.cls],
-        kind=event.kind, channel=channel, network=network, campaign=campaign, taken_as=taken,
+        kind=kind_and_sentiment(event.kind)[0], channel=channel, network=network, campaign=campaign, taken_as=taken,
     )  # fmt: skip
 
 
@@ -166,7 +166,7 @@ def _passed_over(touches: list[JourneyEvent], conversion: Conversion, filed: Fil
         if touch.t > conversion.t or touch.event_id in eligible:
             continue
         channel, network, _ = touch.dims
-        whose = f"{channel if network == '(none)' else network}'s {touch.kind}"
+        whose = f"{channel if network == '(none)' else network}'s {kind_and_sentiment(touch.kind)[0]}"
         window = rules.window(touch.cls, touch.kind, touch.dims, conversion.type)
         age = conversion.t - touch.t
         if age > window:

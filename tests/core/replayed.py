@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +13,6 @@ import msgspec
 
 from attribution.costs import Ledger, Own
 from attribution.facts import (
-    ATTRIBUTED_GROSS,
     ATTRIBUTED_MARGIN,
     ATTRIBUTED_NET,
     CLICK_COST,
@@ -20,7 +20,6 @@ from attribution.facts import (
     CONVERSION,
     CONVERSIONS,
     EMAIL_OPENS,
-    ENGAGEMENTS,
     IMPRESSIONS,
     ORDERS,
     REVENUE_GROSS,
@@ -28,6 +27,7 @@ from attribution.facts import (
     TOTAL,
     TOUCH,
     VISITS,
+    engagements,
     touch_count,
 )
 from attribution.replay import Replay
@@ -36,10 +36,9 @@ from models.results import Attribution
 from models.settings import Marketing
 from tests.reference import WHOLE, Body, Books, Dims, Row
 
-COUNTS = (CLICKS, IMPRESSIONS, ENGAGEMENTS, EMAIL_OPENS, VISITS)
+COUNTS = (CLICKS, IMPRESSIONS, EMAIL_OPENS, VISITS)
 _COLUMNS = {
     CONVERSIONS: "conversions",
-    ATTRIBUTED_GROSS: "gross",
     ATTRIBUTED_NET: "net",
     ATTRIBUTED_MARGIN: "net_margin",
 }
@@ -76,12 +75,16 @@ def lines(attributions: Iterable[Attribution]) -> dict[str, dict[str, Any]]:
 
 def books(rollups: Rollups, marketing: Marketing, granularity: str, start: int, end: int) -> Books:
     """The buckets that start in [start, end), as books at conversion basis. Cost is left to `cost`."""
-    counts: dict[str, dict[Dims, int]] = {measure[0]: {} for measure in COUNTS} | {"touches": {}}
+    counts: dict[str, dict[Dims, int]] = {
+        name: {} for name in (*(measure[0] for measure in COUNTS), "engagements", "touches")
+    }
     totals = dict.fromkeys((ORDERS, REVENUE_GROSS, REVENUE_NET), 0)
     for _, cells in rollups.within(granularity, start, end):
         for dims, cell in cells.items():
-            if touch_count(cell):
-                counts["touches"][dims] = counts["touches"].get(dims, 0) + touch_count(cell)
+            engaged = sum(n for _, _, n in engagements(cell))
+            for name, n in (("engagements", engaged), ("touches", touch_count(cell, engaged))):
+                if n:
+                    counts[name][dims] = counts[name].get(dims, 0) + n
             for measure in COUNTS:
                 if measure in cell:
                     counts[measure[0]][dims] = counts[measure[0]].get(dims, 0) + cell[measure]
@@ -115,8 +118,11 @@ def credited(
 
 
 def stated(models: dict[str, Any]) -> dict[str, dict[Dims, Row]]:
-    """Without rows of nothing, which may be there or not."""
-    return {model: {dims: row for dims, row in rows.items() if row != Row()} for model, rows in models.items()}
+    """Without gross revenue, which is not filed by channel, and rows of nothing, which may be there or not."""
+    return {
+        model: {dims: found for dims, row in rows.items() if (found := replace(row, gross=0)) != Row()}
+        for model, rows in models.items()
+    }
 
 
 def cost(run: Replay, start: int, end: int) -> dict[Dims, int]:

@@ -10,7 +10,6 @@ import pytest
 
 from attribution.costs import Ledger, Through
 from attribution.facts import (
-    ATTRIBUTED_GROSS,
     ATTRIBUTED_NET,
     CLICK_COST,
     CLICKS,
@@ -68,12 +67,19 @@ def kpis(
     return table(rows(sums, Ledger(costs, sums.own, end), budget))
 
 
+ROLLING = {window.name for window in WINDOWS}
+
+
+def rolling(by_label: dict[tuple[str, ...], Decimal | int]) -> dict[tuple[str, ...], Decimal | int]:
+    """The samples of rolling windows alone."""
+    return {key: value for key, value in by_label.items() if ROLLING & set(key)}
+
+
 def credit(t: int, conversions: int, net: int, dims: Dims = SPRING, basis: str = CONVERSION) -> list[Fact]:
     """Whole conversions and euros under the first headline model."""
     return [
         (t, dims, (CONVERSIONS, MODEL, "purchase", basis), conversions * EURO),
         (t, dims, (ATTRIBUTED_NET, MODEL, "purchase", basis), net * EURO),
-        (t, dims, (ATTRIBUTED_GROSS, MODEL, "purchase", basis), net * EURO),
     ]
 
 
@@ -127,7 +133,7 @@ def test_a_day_of_25_hours_is_one_business_day() -> None:
     end = moment("2026-10-26T12:00:00Z")
     found = kpis([(moment("2026-10-24T22:00:00Z"), SPRING, CLICKS, 1)], end=end, marketing=PARIS)
     assert Calendar("Europe/Paris").shift(moment("2026-10-24T22:00:00Z"), 1) == moment("2026-10-25T23:00:00Z")
-    assert found["total_clicks"] == {("1h",): 0, ("24h",): 0, ("7d",): 1, ("30d",): 1}
+    assert rolling(found["total_clicks"]) == {("1h",): 0, ("24h",): 0, ("7d",): 1, ("30d",): 1}
 
 
 def test_touch_basis_has_the_long_windows_only() -> None:
@@ -137,7 +143,8 @@ def test_touch_basis_has_the_long_windows_only() -> None:
     assert total(found, "attributed_conversions", "7d", TOUCH) == 1
     assert {key[5] for key in found["channel_attributed_revenue"] if key[3] == TOUCH} == {"7d", "30d"}
     assert {key[4] for key in found["campaign_attributed_revenue"]} == {CONVERSION}
-    assert {key[6] for key in found["campaign_attributed_revenue"]} == {"24h", "7d", "30d"}
+    assert {key[6] for key in found["campaign_attributed_revenue"]} >= {"24h", "7d", "30d"}
+    assert {key[6] for key in found["campaign_attributed_revenue"]}.isdisjoint({"5m", "1h"})
 
 
 def test_moving_and_adding_step_by_step_equals_starting_anew() -> None:
@@ -202,7 +209,7 @@ def test_no_cost_known_is_not_a_cost_of_zero() -> None:
     zero = kpis(
         credit(END, 1, 10), [cost("2026-03-10T00:00:00", "2026-03-11T00:00:00", 0, reported="2026-03-09T00:00:00")]
     )
-    assert zero["total_media_cost"] == {(window.name, "EUR"): 0 for window in WINDOWS}
+    assert rolling(zero["total_media_cost"]) == {(window.name, "EUR"): 0 for window in WINDOWS}
     assert total(zero, "cpa", "24h") == 0
     assert total(zero, "roas_ratio", "24h") is None
 
@@ -241,14 +248,19 @@ def test_the_unattributed_is_a_channel_and_in_no_total_of_credit() -> None:
 def test_a_click_s_own_cost_counts_until_a_report_covers_its_hour() -> None:
     at = moment("2026-03-10T10:10:00Z")
     facts: list[Fact] = [(at, SPRING, CLICK_COST, 3 * EURO), (at - HOUR, SPRING, CLICK_COST, 5 * EURO)]
-    assert kpis(facts)["total_media_cost"] == {("1h", "EUR"): 3, ("24h", "EUR"): 8, ("7d", "EUR"): 8, ("30d", "EUR"): 8}
+    assert rolling(kpis(facts)["total_media_cost"]) == {
+        ("1h", "EUR"): 3,
+        ("24h", "EUR"): 8,
+        ("7d", "EUR"): 8,
+        ("30d", "EUR"): 8,
+    }
     spelled = (SPRING[0], "Facebook", "SPRING")
     report = cost("2026-03-10T09:00:00", "2026-03-10T11:00:00", 100, spelled, reported="2026-03-10T10:00:00")
     found = kpis(facts, [report])
     # The report accrued on [9:00, 10:00): it replaces the 5, and the minute of 10:10 stays, as its hour starts at 10:00.
     assert found["total_media_cost"]["24h", "EUR"] == 103
     assert found["total_media_cost"]["1h", "EUR"] == 53
-    assert found["campaign_media_cost"] == {(*SPRING, window, "EUR"): 103 for window in ("24h", "7d", "30d")}
+    assert rolling(found["campaign_media_cost"]) == {(*SPRING, window, "EUR"): 103 for window in ("24h", "7d", "30d")}
 
 
 def test_costs_of_channels_add_up_to_the_total_to_the_micro() -> None:
@@ -354,9 +366,9 @@ def test_a_full_budget_folds_the_least_into_other_and_keeps_the_sums() -> None:
     for i, dims in enumerate(names):
         facts += [(END, dims, CLICKS, i + 1), *credit(END, 1, i, dims)]
         costs.append(CostRow(END - DAY, END + DAY, END - DAY, "media", dims, (i + 1) * EURO, 0))
-    whole, folded = kpis(facts, costs), kpis(facts, costs, budget=6_000)
+    whole, folded = kpis(facts, costs, budget=200_000), kpis(facts, costs, budget=6_000)
     assert sum(map(len, whole.values())) > 12_000
-    assert 3_000 < sum(map(len, folded.values())) <= 6_000
+    assert 2_000 < sum(map(len, folded.values())) <= 6_000
     for family in ("total_clicks", "total_cost", "total_cpa", "total_attributed_revenue"):
         assert folded[family] == whole[family]
     for family in ("channel_clicks", "channel_cost", "campaign_clicks", "campaign_cost", "campaign_attributed_revenue"):

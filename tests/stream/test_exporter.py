@@ -468,8 +468,8 @@ def test_every_family_is_documented_with_its_labels() -> None:
         for family in used(Metrics()).registry.collect()
     }
     assert {name: found for name, found in documented.items() if name not in BUSINESS} == pipeline
-    assert {name: kind for name, (kind, _) in documented.items() if name in BUSINESS} == {
-        name: kind for name, (kind, _) in BUSINESS.items()
+    assert {name: found for name, found in documented.items() if name in BUSINESS} == {
+        name: (family.type, set(family.labels)) for name, family in BUSINESS.items()
     }
 
 
