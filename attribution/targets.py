@@ -108,8 +108,6 @@ def _goal(marketing: Marketing, goal: Goal, at: str) -> None:
     terms = _terms(goal.metric)
     if level_of(goal) != "total" and terms & set(OF_ORDERS):
         raise ConfigError(f"{at}.metric: {goal.metric} is of all orders; leave out channel, network and campaign")
-    if goal.campaign is not None and "attributed_revenue_gross" in terms:
-        raise ConfigError(f"{at}.metric: {goal.metric} is not kept by campaign")
     if micros(goal.window) < micros("1d"):
         raise ConfigError(f"{at}.window: {goal.window} is shorter than a day")
     if terms & set(ATTRIBUTED):

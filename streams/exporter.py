@@ -122,7 +122,9 @@ class Exporter:
         rows = view.rows
         series = len(rows) + len(OWN_FAMILIES)
         own = [Row("parcours_as_of_timestamp_seconds", (), view.end // 1_000_000), Row("parcours_series", (), series)]
-        return self._renderer.render([*(block.rows for block in view.blocks), own]), table(rows, self._marketing, view.end) | {"series": series}
+        return self._renderer.render([*(block.rows for block in view.blocks), own]), table(
+            rows, self._marketing, view.end
+        ) | {"series": series}
 
     def _fresh(self) -> bool:
         """Whether this worker leads and has read Redis in the last three refreshes."""
