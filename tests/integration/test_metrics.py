@@ -21,7 +21,7 @@ from attribution.report import report
 from models.settings import load_marketing
 
 pytestmark = pytest.mark.integration
-BUSINESS = ("parcours_total_", "parcours_channel_", "parcours_campaign_", "parcours_cost_through_")
+BUSINESS = ("parcours_total_", "parcours_channel_", "parcours_campaign_", "parcours_day_", "parcours_cost_through_")
 
 
 def scrape(worker: Worker) -> str:
