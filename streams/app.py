@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ from models.errors import ConfigError
 from models.events import TOPICS
 from models.settings import Infrastructure, Marketing, Rate, load_marketing
 from streams import transport
+from streams.alerts import Watch
 from streams.alignment import Alignment
 from streams.exporter import Exporter
 from streams.generations import beat, current, gone, located, pinned
@@ -38,9 +40,11 @@ from streams.lanes import Lanes
 from streams.marks import Marks
 from streams.metrics import Metrics
 from streams.outbox import Outbox
+from streams.pipeline import Pipeline
 from streams.positions import Claims, Health, Part
 from streams.rates import load_rates
 from streams.security import kafka_options, redis_options
+from streams.stitch import JourneyPartition
 from streams.tables import Outcome, check_server, configs, connect, register_config, retrying
 from streams.topics import journey_topic, logical
 from streams.transport import Batch, RawSchema
@@ -81,9 +85,13 @@ class Runtime:
         self.lanes = Lanes(self.work, lambda: app.consumer)
         self.claims: Claims | None = None
         self.exporter: Exporter | None = None
+        self.pipeline: Pipeline | None = None
+        self.watch: Watch | None = None
         self.journey = JOURNEY
         self.journey_topics = [JOURNEY]  # the topic that stitch reads; `start` puts the generation's into it
         self.redis: Redis | None = None
+        self.wall: Callable[[], float] = time.time
+        self.clock: Callable[[], float] = time.monotonic
         self.connect: Callable[..., Redis] = connect
         self.new_producer: Callable[[Infrastructure], AIOKafkaProducer] = new_producer
         self._producer: AIOKafkaProducer | None = None
@@ -125,12 +133,23 @@ class Runtime:
             redis, outbox, self.metrics, self.health, self.infra, self.marketing, self.intake, owner(), number
         )
         self.claims.align = Alignment(self.claims.parts, self._at_end).wait
-        self.exporter = Exporter(redis, self.infra, self.marketing, self.metrics, self._leads)
+        clocks: dict[str, Any] = {"wall": self.wall, "clock": self.clock}
+        app, health = self.app, self.health
+        self.pipeline = Pipeline(
+            redis, self.infra.generation, self.marketing, owner(), held=self.claims.parts.keys, consumer=lambda: app.consumer,
+            gaps=health.gaps.values, away=lambda: health.away is not None, **clocks,
+        )  # fmt: skip
+        self.watch = Watch(
+            redis, self.infra, self.marketing, self.metrics, self.pipeline, token=self._token, wall=self.wall,
+            publish=lambda values: outbox.values("alerts", values),
+        )  # fmt: skip
+        self.exporter = Exporter(redis, self.infra, self.marketing, self.metrics, self._leads, self.watch, **clocks)
         marks = Marks(
             self.claims, outbox, self._at_end,
             interval=self.infra.mark_interval, idle_after=self.infra.idle_after,
         )  # fmt: skip
-        self._tasks = [asyncio.create_task(run()) for run in (marks.run, self.exporter.run, self._gauge, self._verify)]
+        runs = (marks.run, self.exporter.run, self.watch.publish, self.watch.deliver, self._gauge, self._verify)
+        self._tasks = [asyncio.create_task(run()) for run in runs]
 
     async def _check_generation(self, known: int | None) -> None:
         """A Redis that has lost which generation is current must not send us back to the first one."""
@@ -198,6 +217,8 @@ class Runtime:
         outcome = await part.work(batch) if whole else Outcome.REWIND
         if outcome is Outcome.APPLIED:
             self.app.consumer.done(batch)
+            if batch.records and self.pipeline is not None:
+                self.pipeline.worked(batch.tp, batch.records[-1].timestamp)
             return
         log.warning("%s-%s: commit answered %s; claiming again", batch.tp.topic, batch.tp.partition, outcome.value)
         self.metrics.rewind() if outcome is Outcome.REWIND else self.metrics.fenced()
@@ -252,8 +273,8 @@ class Runtime:
         """A sign of life, and a look whether a rebuild has begun a generation without us."""
         assert self.redis is not None
         assert self.claims is not None
-        held = sorted(f"{logical(tp.topic)}/{tp.partition}" for tp in self.claims.parts)
-        at = {"partitions": held, "gaps": list(self.health.gaps.values()), "config": self.claims.number}
+        assert self.pipeline is not None
+        at = {**self.pipeline.own(), "config": self.claims.number}
         await beat(self.redis, self.infra.generation, owner(), at)
         now = await current(self.redis) or 0
         if not pinned(self._settings) and now != self.infra.generation:
@@ -262,6 +283,11 @@ class Runtime:
     def _leads(self) -> bool:
         """The leader exports business metrics: it owns partition 0 of the log."""
         return self.claims is not None and TP(self.journey, 0) in self.claims.parts
+
+    def _token(self) -> str | None:
+        """The token of the claim of partition 0; None while this worker does not lead."""
+        part = self.claims.parts.get(TP(self.journey, 0)) if self.claims is not None else None
+        return part.token if isinstance(part, JourneyPartition) else None
 
     def exposition(self) -> bytes:
         """The body of `/metrics`."""
@@ -294,6 +320,7 @@ class Runtime:
             },
             "problems": self.problems(),
             "business": self.exporter.status() if self.exporter else {},
+            "alerts": self.watch.status() if self.watch else {},
         }
 
     def _claim_status(self, tp: TP, part: Part) -> dict[str, Any]:

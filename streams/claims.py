@@ -145,6 +145,10 @@ class ClaimingConsumer(driver.Consumer):
         part, highwater, read = self._ends(tp)
         return part is not None and highwater is not None and read is not None and read >= highwater and self._fresh(tp)
 
+    def answered(self, tp: TP) -> bool:
+        """Whether the broker has told this partition's end in the last `answer_seconds`."""
+        return self._fresh(tp)
+
     def _fresh(self, tp: TP) -> bool:
         # aiokafka stamps each response with this process's clock, in ms; a step of that clock counts as no answer.
         answered = getattr(self._thread.partition_state(tp), "timestamp", None)

@@ -20,10 +20,12 @@ from attribution.listing import BUDGET
 from attribution.nodes.base import NEVER
 from attribution.windows import WINDOWS
 from models.settings import Infrastructure, Marketing
+from streams.alert_state import Lost
+from streams.alerts import EVERY, Seen, Watch
 from streams.metrics import Metrics
 from streams.render import Renderer
 from streams.tables import Changes, Tables, journey_tag
-from streams.view import Partition, View
+from streams.view import Partition, View, progress_of
 
 log = logging.getLogger(__name__)
 STALE = 3
@@ -31,6 +33,9 @@ STALE = 3
 
 BUSY = 15
 """A refresh takes at most about one part in this many of the time."""
+
+EAGER = 8
+"""The same for a look at what alerts and goals need, while nothing is behind."""
 
 OWN_FAMILIES = {
     "parcours_as_of_timestamp_seconds": own_family("The end of the windows exported now."),
@@ -45,9 +50,9 @@ class Exporter:
 
     def __init__(
         self, redis: Redis, infra: Infrastructure, marketing: Marketing, metrics: Metrics, leads: Callable[[], bool],
-        *, wall: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic,
+        watch: Watch | None = None, *, wall: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        """`wall` tells the time in seconds since 1970, `clock` measures how old the last read is."""
+        """`watch` is shown the rows. `wall` tells the time in seconds since 1970, `clock` measures how old the last read is."""
         self._redis = redis
         self._infra = infra
         self._marketing = marketing
@@ -62,44 +67,106 @@ class Exporter:
         self._read_at: float | None = None
         self._epoch: int | None = None
         self._pause = infra.refresh_interval
+        self._watch = watch
+        self._watched_at: float | None = None
+        self._unrendered = False
+        self._render_at = 0.0
 
     async def run(self) -> None:
         """Refresh for ever; Redis away leaves what was there, until it is stale.
 
-        While a backlog is worked off, each refresh finds much changed: the pause grows with it, so that the stream keeps the CPU.
+        While a backlog is worked off, each refresh finds much changed: the pause grows with it, so that the stream keeps the CPU. For
+        alerts and goals, what changed is read and judged more often than it is rendered.
         """
         while True:
-            began = self._clock()
+            began, spent = self._clock(), 0.0
+            render = began >= self._render_at
             try:
-                await self.refresh()
-                self._pause = max(self._infra.refresh_interval, BUSY * (self._clock() - began))
+                await self.refresh(render=render)
+                spent = self._clock() - began
+                if render:
+                    self._pause = max(self._infra.refresh_interval, BUSY * spent)
+                    self._render_at = self._clock() + self._pause
             except (RedisError, OSError) as error:
                 log.warning("Business metrics not refreshed: %r", error)
+                if self._watch is not None:
+                    self._watch.away()
             except Exception:
                 log.exception("Business metrics not refreshed; reading all again")
                 self._view = None
-            await asyncio.sleep(self._pause)
+            await asyncio.sleep(self._nap(spent))
 
-    async def refresh(self) -> None:
-        """Read what changed and render it when it makes a difference. Raises what Redis raises."""
+    def _nap(self, spent: float) -> float:
+        watch = self._watch
+        if watch is None or not watch.active:
+            self._render_at = 0.0
+            return self._pause
+        return min(self._pause, max(self._infra.alert_interval, (BUSY if watch.behind else EAGER) * spent))
+
+    async def refresh(self, *, render: bool = True) -> None:
+        """Read what changed, show it to the watch, and render it when it makes a difference. Raises what Redis raises."""
         if not self._leads():
             self._forget()
             return
         if self._epoch is None:
             key = f"{{parcours:{self._infra.generation}}}epoch"
             self._epoch = int(await self._redis.execute_command("INCR", key))
+        watch = await self._watching()
         view, read, end = await self._read()
         if view.backward(end):
             self._view = None
             view, read, end = await self._read()
         read_at = self._clock()
+        seen: Seen | None = None
         if end == NEVER:
-            self._body, self._status = b"", {}
-        elif await asyncio.to_thread(view.take, read, end):
-            self._body, self._status = await asyncio.to_thread(self._rendered, view)
-        # Not before: the highest epoch is the one that is read, and there would be nothing to read yet.
-        self._metrics.leader(self._epoch)
+            self._body, self._status, self._unrendered = b"", {}, False
+            seen = watch.look(None, None) if watch else None
+        else:
+            due = watch is not None and self._due(read_at)
+            new, seen = await asyncio.to_thread(self._take, view, read, end, watch, due)
+            self._unrendered |= new
+            if render and self._unrendered:
+                self._unrendered = False
+                self._body, self._status = await asyncio.to_thread(self._rendered, view)
+        if render:
+            # Not before: the highest epoch is the one that is read, and there would be nothing to read yet.
+            self._metrics.leader(self._epoch)
         self._read_at = read_at
+        if watch is not None and seen is not None:
+            self._watched_at = read_at
+            try:
+                await watch.observe(seen)
+            except Lost as error:
+                log.warning("Alerts are not evaluated: %s", error)
+                watch.forget()
+
+    def _due(self, now: float) -> bool:
+        """Whether rows are shown to the watch although nothing changed."""
+        return self._watched_at is None or now - self._watched_at >= EVERY
+
+    async def _watching(self) -> Watch | None:
+        """The watch, ready to judge."""
+        if self._watch is None:
+            return None
+        try:
+            await self._watch.begin()
+        except Lost as error:
+            log.info("Alerts are not evaluated: %s", error)
+            return None
+        return self._watch
+
+    def _take(
+        self, view: View, read: list[Changes], end: int, watch: Watch | None, due: bool
+    ) -> tuple[bool, Seen | None]:
+        """In a thread: (whether rows are new, what the watch saw in them)."""
+        new = view.take(read, end, anew=due and watch is not None and watch.active)
+        if watch is None or not (new or due):
+            return new, None
+        try:
+            return new, watch.look(view, progress_of(read[0]))
+        except Exception:
+            log.exception("Alerts and goals can't be judged")
+            return new, None
 
     async def _read(self) -> tuple[View, list[Changes], int]:
         if self._view is None:
@@ -115,6 +182,9 @@ class Exporter:
     def _forget(self) -> None:
         if self._epoch is not None:
             self._metrics.leader(None)
+        if self._watch is not None:
+            self._watch.forget()
+        self._watched_at, self._unrendered, self._render_at = None, False, 0.0
         self._view, self._body, self._status, self._read_at, self._epoch = None, b"", {}, None, None
         self._renderer = Renderer(BUSINESS)
 
@@ -132,8 +202,9 @@ class Exporter:
         return age is not None and age <= STALE * self._pause and self._leads()
 
     def body(self) -> bytes:
-        """The business part of `/metrics`: empty when this worker does not lead or has lost touch with Redis."""
-        return self._body if self._fresh() else b""
+        """The business part of `/metrics`: empty when this worker does not lead or, but for alerts, has lost touch with Redis."""
+        watched = self._watch.body() if self._watch is not None else b""
+        return (self._body if self._fresh() else b"") + watched
 
     def status(self) -> dict[str, Any]:
         """What the live table shows; empty when `body` is. See `table`."""

@@ -18,7 +18,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from models.settings import Infrastructure
-from streams.tables import CHUNK, configs, ingest_tag
+from streams.tables import CHUNK, configs, ingest_tag, journey_tag
 
 ALIVE_SECONDS = 10
 """How long after its last sign of life a worker counts as running."""
@@ -73,6 +73,10 @@ async def prepare(redis: Redis, old: int, new: int, starts: Mapping[tuple[str, i
         await redis.execute_command("HSET", meta, "position", f"{offset}:0")
     for number, text in (await configs(redis, old)).items():
         await redis.execute_command("HSET", f"{{parcours:{new}}}config", number, text)
+    # Alerts that fire go on firing under their ids; by the time the new generation has caught up, they are judged anew.
+    alerts = await redis.execute_command("HGETALL", f"{journey_tag(old, 0)}alerts")
+    for name, value in alerts.items():
+        await redis.execute_command("HSET", f"{journey_tag(new, 0)}alerts", name, value)
     epoch = await redis.execute_command("GET", f"{{parcours:{old}}}epoch")
     if epoch is not None:
         await redis.execute_command("SET", f"{{parcours:{new}}}epoch", epoch)
@@ -111,13 +115,13 @@ async def gone(redis: Redis, generation: int, owner: str) -> None:
     await redis.execute_command("HDEL", _workers(generation), owner)
 
 
-async def alive(redis: Redis, generation: int) -> dict[str, dict[str, Any]]:
-    """The workers heard of within `ALIVE_SECONDS`, with what they said; a worker that was killed is among them until then."""
+async def alive(redis: Redis, generation: int, within: int = ALIVE_SECONDS) -> dict[str, dict[str, Any]]:
+    """The workers heard of `within` so many seconds, with what they said; a worker that was killed is among them until then."""
     seconds, *stored = await redis.execute_command("EVAL", _ALIVE_NOW, 1, _workers(generation))
     found = {}
     for owner, value in zip(stored[::2], stored[1::2], strict=True):
         seen, _, said = value.partition(b" ")
-        if int(seconds) - int(seen) <= ALIVE_SECONDS:
+        if int(seconds) - int(seen) <= within:
             found[owner.decode()] = msgspec.json.decode(said)
     return found
 

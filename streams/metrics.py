@@ -74,6 +74,10 @@ class Metrics:
         self._gap = gauge(
             "gap", "1 while the log lacks the records that a partition must read next.", "topic", "partition"
         )
+        self._alerts = counter(
+            "alert_notices_total", "Notices of alerts by the way they went and what became of them: sent, again, failed.",
+            "way", "outcome",
+        )  # fmt: skip
         self._senders: dict[tuple[str, str], Counter] = {}
         self._sources: dict[str, int] = {}
         self._rejects: dict[tuple[str, str], tuple[Counter, Counter, Counter]] = {}
@@ -197,6 +201,10 @@ class Metrics:
     def gap(self, topic: str, partition: int, missing: bool = True) -> None:
         """The log lacks what the partition must read next (or, with `missing` False, does no more)."""
         self._gap.labels(topic, partition).set(int(missing))
+
+    def alert(self, way: str, outcome: str) -> None:
+        """A notice of an alert was sent, is to be tried again, or was given up."""
+        self._alerts.labels(way, outcome).inc()
 
     def render(self) -> bytes:
         """All of it in the text format."""

@@ -106,6 +106,11 @@ class JourneyPartition:
         """Have the caches take about so many bytes, from the next chunk on."""
         self._nodes.weights.limit = self._cells.limit = size // 2
 
+    @property
+    def token(self) -> str:
+        """Of the claim."""
+        return self._token
+
     def announcement(self) -> Mark:
         """This partition's watermark, for every partition's sealing."""
         return Mark(self.source, self.position.offset, self.progress.watermark, False)

@@ -117,7 +117,9 @@ class Writes:
     changed: list[str] = field(default_factory=list)
 
 
-class _Script:
+class Script:
+    """A script of `streams/lua`, called by its hash; its first key decides where it runs."""
+
     def __init__(self, name: str) -> None:
         self.text = (resources.files("streams") / "lua" / name).read_text("utf-8")
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
@@ -129,7 +131,7 @@ class _Script:
             return await redis.execute_command("EVAL", self.text, len(keys), *keys, *args)
 
 
-_CLAIM, _COMMIT, _CHANGES = _Script("claim.lua"), _Script("commit.lua"), _Script("changes.lua")
+_CLAIM, _COMMIT, _CHANGES = Script("claim.lua"), Script("commit.lua"), Script("changes.lua")
 
 
 def journey_tag(generation: int, partition: int) -> str:

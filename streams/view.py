@@ -12,7 +12,7 @@ import msgspec
 
 from attribution.costs import Ledger
 from attribution.families import Row
-from attribution.kpi import Block, Board
+from attribution.kpi import Block, Board, Found
 from attribution.nodes.base import NEVER
 from attribution.nodes.cost import accrual_end
 from attribution.nodes.state import CostRow
@@ -77,8 +77,18 @@ class View:
         slack = MINUTE if self._marketing.clock == "wall" else 0
         return self._sums is not None and end < self._sums.end - slack
 
-    def take(self, read: list[Changes], end: int) -> bool:
-        """Apply what was read, with windows that end at `end`. True when the rows are new."""
+    def found(self) -> Found:
+        """The rows, and the scopes they were made from, as long as nothing more is taken."""
+        return Found.of(self.blocks)
+
+    def books(self) -> tuple[Sums, Ledger]:
+        """What the rows were made from, as long as nothing more is taken."""
+        assert self._sums is not None
+        assert self._ledger is not None
+        return self._sums, self._ledger
+
+    def take(self, read: list[Changes], end: int, *, anew: bool = False) -> bool:
+        """Apply what was read, with windows that end at `end`. True when the rows are new, as they are when made `anew`."""
         if self._sums is None:
             self._sums = Sums(self._marketing, end)
             self._board = Board(self._sums)
@@ -87,7 +97,7 @@ class View:
         for part, changes in zip(self.parts, read, strict=True):
             self._merge(part, changes, self._sums)
         end = self._sums.end
-        if not self._changed and end - end % MINUTE == self.end - self.end % MINUTE:
+        if not anew and not self._changed and end - end % MINUTE == self.end - self.end % MINUTE:
             return False
         if self._ledger is None or self._costs_changed or end // HOUR != self.end // HOUR:
             kept = [row for row in self._costs.values() if accrual_end(row) > end - RETENTION["d"]]
@@ -149,6 +159,11 @@ class View:
                     delta[measure] = delta.get(measure, 0) - amount
             sums.add(bucket, _cleaned(part.names.value(int(field))), delta)
             self._changed = True
+
+
+def progress_of(changes: Changes) -> Progress | None:
+    """What a partition knew of its sources when it was read."""
+    return _progress(changes.state) if changes.state else None
 
 
 def _wanted(sums: Sums, suffix: str) -> bool:
