@@ -1,6 +1,6 @@
 """Writes prometheus/rules/recorded.yml, one recording rule for each business family: `make rules`.
 
-The families are those of the code (`streams.exporter.BUSINESS`). A test fails while the file differs from what this would write.
+The families are those of the code: of the exporter, and of the board of alerts and goals. A test fails while the file differs from what this would write.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from streams.exporter import BUSINESS
+from streams.notices import BOARD
 
 OUTPUT = Path(__file__).parent / "rules" / "recorded.yml"
 
@@ -21,13 +22,7 @@ WORKER = ("instance", "pod")
 # of each worker: one that steps down says 0 at once, some seconds before the next one leads.
 LEADER = f"topk by (job) (1, max_over_time(parcours_leader_epoch[{RECENT}]) > 0)"
 
-ALERTS = {
-    "parcours_alert_active": "",
-    "parcours_alert_value": "",
-    "parcours_alert_threshold": "",
-    "parcours_alert_bound": "",
-    "parcours_alert_unknown": "",
-}
+FAMILIES = (*BUSINESS, *BOARD)
 EVALUATED = "parcours_alerts_evaluated_timestamp_seconds"
 HELD = "parcours_alert_active"
 """While no one evaluates, an alert neither fires nor resolves: its copy goes on as it was."""
@@ -74,7 +69,7 @@ def group(family: str) -> str:
 def rendered() -> str:
     """The file's text. Equal families give equal text."""
     groups: dict[str, list[str]] = {}
-    for family in BUSINESS | ALERTS:
+    for family in FAMILIES:
         groups.setdefault(group(family), []).append(family)
     parts = [HEAD]
     for name, families in groups.items():
