@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from attribution.facts import CONVERSION, TOUCH
-from attribution.families import LEVELS, METRICS, PURCHASE, THROUGH, Formula, Labels, Metric, Which, family_name
+from attribution.families import FAMILIES, LEVELS, METRICS, PURCHASE, THROUGH, Formula, Labels, Metric, Which, family_name
 from attribution.rollups import Calendar
 from attribution.windows import CAMPAIGN_TO_DATE, Span, spans
 from models.settings import Marketing
@@ -118,6 +118,16 @@ class Plan:
             models = marketing.models if every else marketing.headline_models
         bases = self.bases(span) if level in (TOTAL, CHANNEL) else (CONVERSION,)
         return [Which(model, kind, basis) for basis in bases for model in models for kind in kinds]
+
+
+def most(marketing: Marketing, channels: int, campaigns: int) -> dict[str, int]:
+    """The most series of each family with so many channels (times network) and campaigns, in the order of families."""
+    plan = Plan(marketing, [PURCHASE, *sorted(marketing.conversions)])
+    found = dict.fromkeys(FAMILIES, 0)
+    for level, names in ((TOTAL, 1), (CHANNEL, channels), (NOBODY, 1), (CAMPAIGN, campaigns)):
+        for family, n in plan.per_family(level).items():
+            found[family] += n * names
+    return {family: n for family, n in found.items() if n}
 
 
 def _when(span: Span) -> Labels:

@@ -12,7 +12,10 @@ import typer
 
 from attribution import targets
 from attribution.channels import Classifier
+from attribution.families import FAMILIES, LEVEL_LABELS
+from attribution.listing import BUDGET
 from attribution.money import Rates, is_currency
+from attribution.plan import most
 from attribution.rules import Rules
 from attribution.watermarks import topic_partitions
 from models.settings import DAY, Marketing, Rate
@@ -29,14 +32,17 @@ def config() -> None:
 @app.command("check")
 def check(
     file: Annotated[Path | None, typer.Argument(help="The TOML file. [PARCOURS_CONFIG]", show_default=False)] = None,
+    channels: Annotated[int, typer.Option(min=0, help="How many channels (times networks) to count series for.")] = 12,
+    campaigns: Annotated[int, typer.Option(min=0, help="How many campaigns to count series for.")] = 100,
 ) -> None:
-    """Check the marketing configuration, and show what it says and what looks wrong in it.
+    """Check the marketing configuration, and show what it says, how many series it exports and what looks wrong in it.
 
     Exit code 2 when a key is unknown or a value wrong; the message names the key.
 
     \b
     Examples:
       parcours config check parcours.toml
+      parcours config check parcours.toml --channels 20 --campaigns 300
       PARCOURS_CONFIG=parcours.toml parcours config check
     """
     path = infrastructure(config=file).config
@@ -49,7 +55,8 @@ def check(
     Classifier(marketing)
     targets.check(marketing)
     _show(path, marketing, rates)
-    for warning in (*known.contradictions(), *warnings(marketing, rates)):
+    total = _show_series(marketing, channels, campaigns)
+    for warning in (*known.contradictions(), *warnings(marketing, rates), *_over_budget(total)):
         say(f"warning: {warning}")
     say(f"digest {marketing.digest()}")
 
@@ -75,6 +82,36 @@ def _show(path: Path, marketing: Marketing, rates: list[Rate]) -> None:
     ):
         shown.add_row(*row(name, value))
     console().print(shown)
+
+
+def _show_series(marketing: Marketing, channels: int, campaigns: int) -> int:
+    """The most series per metric, a column for each level. Returns their sum."""
+    series = most(marketing, channels, campaigns)
+    counts: dict[str, dict[str, int]] = {}
+    for name, n in series.items():
+        family = FAMILIES[name]
+        start = "day_" if name.startswith("parcours_day_") else ""
+        end = "_baseline" if name.endswith("_baseline") else ""
+        counts.setdefault(f"{start}{family.metric}{end}", {})[family.level] = n
+    levels = tuple(LEVEL_LABELS)
+    title = f"Series of {channels} channels and {campaigns} campaigns, at most"
+    shown = table("parcours_<level>_…", *levels, right=" ".join(levels), title=title)
+    for metric, by_level in counts.items():
+        shown.add_row(*row(metric, *(f"{by_level[level]:,}" if level in by_level else "" for level in levels)))
+    total = sum(series.values())
+    say()
+    console().print(shown)
+    say(f"{total:,} series; the budget is {BUDGET:,}")
+    say()
+    return total
+
+
+def _over_budget(series: int) -> Iterator[str]:
+    if series > BUDGET:
+        yield (
+            f"{series:,} series are over the budget of {BUDGET:,}: the campaigns with the least spend will be shown as (other). "
+            "Fewer models, headline_models or conversions leave room for more"
+        )
 
 
 def warnings(marketing: Marketing, rates: list[Rate]) -> Iterator[str]:
