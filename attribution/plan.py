@@ -6,7 +6,18 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from attribution.facts import CONVERSION, TOUCH
-from attribution.families import FAMILIES, LEVELS, METRICS, PURCHASE, THROUGH, Formula, Labels, Metric, Which, family_name
+from attribution.families import (
+    FAMILIES,
+    LEVELS,
+    METRICS,
+    PURCHASE,
+    THROUGH,
+    Formula,
+    Labels,
+    Metric,
+    Which,
+    family_name,
+)
 from attribution.rollups import Calendar
 from attribution.windows import CAMPAIGN_TO_DATE, Span, spans
 from models.settings import Marketing

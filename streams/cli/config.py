@@ -55,8 +55,8 @@ def check(
     Classifier(marketing)
     targets.check(marketing)
     _show(path, marketing, rates)
-    total = _show_series(marketing, channels, campaigns)
-    for warning in (*known.contradictions(), *warnings(marketing, rates), *_over_budget(total)):
+    _show_series(marketing, channels, campaigns)
+    for warning in (*known.contradictions(), *warnings(marketing, rates)):
         say(f"warning: {warning}")
     say(f"digest {marketing.digest()}")
 
@@ -84,8 +84,8 @@ def _show(path: Path, marketing: Marketing, rates: list[Rate]) -> None:
     console().print(shown)
 
 
-def _show_series(marketing: Marketing, channels: int, campaigns: int) -> int:
-    """The most series per metric, a column for each level. Returns their sum."""
+def _show_series(marketing: Marketing, channels: int, campaigns: int) -> None:
+    """The most series per metric, a column for each level, and what that is of the budget."""
     series = most(marketing, channels, campaigns)
     counts: dict[str, dict[str, int]] = {}
     for name, n in series.items():
@@ -101,17 +101,9 @@ def _show_series(marketing: Marketing, channels: int, campaigns: int) -> int:
     total = sum(series.values())
     say()
     console().print(shown)
-    say(f"{total:,} series; the budget is {BUDGET:,}")
+    over = "" if total <= BUDGET else ": campaigns with the least spend are shown together, as (other)"
+    say(f"{total:,} series; the budget is {BUDGET:,}{over}")
     say()
-    return total
-
-
-def _over_budget(series: int) -> Iterator[str]:
-    if series > BUDGET:
-        yield (
-            f"{series:,} series are over the budget of {BUDGET:,}: the campaigns with the least spend will be shown as (other). "
-            "Fewer models, headline_models or conversions leave room for more"
-        )
 
 
 def warnings(marketing: Marketing, rates: list[Rate]) -> Iterator[str]:

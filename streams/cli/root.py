@@ -14,7 +14,21 @@ import typer
 from typer.core import TyperGroup
 
 from models.errors import ConfigError
-from streams.cli import check, config, demo, dlq, journey, publish, rebuild, replay, simulate, sources, topics, worker
+from streams.cli import (
+    check,
+    config,
+    demo,
+    dlq,
+    journey,
+    publish,
+    rebuild,
+    replay,
+    report,
+    simulate,
+    sources,
+    topics,
+    worker,
+)
 from streams.cli.common import FAILED, INTERRUPTED, USAGE, Failure, Usage, note
 from streams.embedded import EmbeddedServerError
 from streams.files import InputError
@@ -90,7 +104,7 @@ def root(
     """
 
 
-for module in (demo, worker, publish, replay, simulate, check, journey, rebuild):
+for module in (demo, worker, publish, replay, report, simulate, check, journey, rebuild):
     app.command(module.NAME)(module.command)
 app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ from integration.conftest import TOML, World
 from integration.stack import Stack, Timeout, Worker
 from prometheus_client.parser import text_string_to_metric_families
 
+from attribution.families import FAMILIES
 from attribution.replay import Replay
 from attribution.report import report
 from models.settings import load_marketing
@@ -68,6 +70,26 @@ def test_every_exported_family_equals_the_report(stack: Callable[..., Stack], sm
         assert got[family] == rows, family
     assert len(want) > 25
     assert sum(len(rows) for rows in want.values()) > 500
+    for period in ("1h", "30d", "month_to_date"):
+        assert told(one, period) == {
+            (FAMILIES[family].level, FAMILIES[family].metric, labels): value
+            for family, rows in got.items()
+            for labels, value in rows.items()
+            if ("window", period) in labels and "period" not in dict(labels)
+        }
+
+
+def told(one: Stack, period: str) -> dict[tuple[str, str, tuple[tuple[str, str], ...]], float]:
+    """What `parcours report` says from the Redis of a running system."""
+    command = [sys.executable, "-m", "streams.cli", "report", "--json", "--period", period]
+    ran = subprocess.run(command, env=one.env, capture_output=True, text=True, check=True)
+    report_ = json.loads(ran.stdout)
+    assert report_["config"] == one.marketing.digest()
+    found = {}
+    for row in report_["rows"]:
+        level, metric, value = row.pop("level"), row.pop("metric"), float(row.pop("value"))
+        found[level, metric, tuple(sorted({**row, "window": period}.items()))] = value
+    return found
 
 
 def test_metrics_pass_promtool_and_the_budget(stack: Callable[..., Stack], small: World) -> None:

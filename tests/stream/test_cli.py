@@ -35,7 +35,9 @@ from streams.topics import wanted
 CLI = [sys.executable, "-m", "streams.cli"]
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60.0
-COMMANDS = ("demo", "worker", "publish", "replay", "simulate", "check", "journey", "topics create", "config check")
+COMMANDS = (
+    "demo", "worker", "publish", "replay", "report", "simulate", "check", "journey", "topics create", "config check",
+)  # fmt: skip
 CLICK = {
     "event_id": "c-1", "occurred_at": "2026-03-01T09:30:00+01:00", "anonymous_id": "device-7", "source": "ads",
     "utm_source": "instagram", "utm_medium": "paid_social", "utm_campaign": "spring", "cost": "0.42", "currency": "EUR",

@@ -1,0 +1,332 @@
+"""`parcours report`: the KPIs of one period, as the exporter has them, for people and for programs."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import orjson
+import typer
+
+from models.settings import Infrastructure, Marketing
+from streams.cli.common import (
+    ConfigFile,
+    Failure,
+    RedisUrl,
+    Usage,
+    console,
+    infrastructure,
+    marketing_of,
+    note,
+    progress,
+    row,
+    say,
+    table,
+    when,
+)
+
+NAME = "report"
+LABELS = ("channel", "network", "campaign", "model", "basis", "conversion", "currency")
+"""The labels of a line of CSV, in order; what a metric does not have is empty."""
+
+
+class Report(NamedTuple):
+    """All rows at one end (µs): (family, labels, value)."""
+
+    marketing: Marketing
+    end: int
+    rows: list[Any]
+
+
+class Line(NamedTuple):
+    """One number of the period."""
+
+    level: str
+    metric: str
+    labels: dict[str, str]
+    value: Decimal | int
+
+
+def command(
+    period: Annotated[
+        str, typer.Option("--period", help="A window or period: 24h, 7d, 30d, today, month_to_date ... (see below).")
+    ] = "30d",
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", help="Files of events to replay; without it, what a running system has in Redis."),
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV: one number a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON for programs.")] = False,
+    as_html: Annotated[bool, typer.Option("--html", help="Write a page that needs nothing else.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; without it, standard output.")] = None,
+    config: ConfigFile = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Report the KPIs of one period, with the hash of the configuration they were computed under.
+
+    The numbers are those that the exporter has at the same moment. With --input they are of the last event in the files.
+
+    Periods: 5m, 1h, 24h, 7d, 30d (rolling), today, yesterday, month_to_date, last_month, 365d, and campaign_to_date for
+    campaigns.
+
+    \b
+    Examples:
+      parcours report
+      parcours report --period last_month --html --out report.html
+      parcours report --period 7d --csv | head
+      parcours report --input shop --config shop/parcours.toml --period 30d --json
+    """
+    periods = known_periods()
+    if period not in periods:
+        raise Usage(f"--period: {period!r} is none of {', '.join(periods)}")
+    if as_csv + as_json + as_html > 1:
+        raise Usage("--csv, --json and --html: choose one")
+    infra = infrastructure(config=config, redis_url=redis_url)
+    found = _replayed(infra, source) if source is not None else _stored(infra)
+    if as_html:
+        from streams.cli.page import page
+
+        text = page(found, period)
+    elif as_csv:
+        text = as_table(found, period)
+    elif as_json:
+        text = orjson.dumps(as_object(found, period), option=orjson.OPT_INDENT_2).decode() + "\n"
+    elif out is not None:
+        raise Usage("--out: say how to write it: --csv, --json or --html")
+    else:
+        _show(found, period)
+        return
+    _write(text, out)
+
+
+def known_periods() -> tuple[str, ...]:
+    """What `--period` may be."""
+    from attribution.windows import PERIODS, VOLUMES, WINDOWS
+
+    return (VOLUMES.name, *(window.name for window in WINDOWS), *PERIODS)
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        out.write_text(text, "utf-8")
+    except OSError as error:
+        raise Failure(f"{out}: {error.strerror}") from None
+    note(f"Written to {out}")
+
+
+# Where the numbers come from.
+
+
+def _replayed(infra: Infrastructure, source: Path) -> Report:
+    from attribution.costs import Ledger
+    from attribution.kpi import rows
+    from attribution.replay import Replay
+    from attribution.windows import Sums
+    from streams.files import by_time, read
+
+    marketing, rates = marketing_of(infra.config)
+    replay = Replay(marketing, rates)
+    records = by_time(read(source))
+    with progress("reading", len(records)) as bar:
+        for done, record in enumerate(records):
+            replay.take(record.topic, record.value)
+            if done % 1000 == 0:
+                bar(done)
+    if not replay.accepted:
+        raise Failure(f"{source}: none of {len(records)} events was accepted; `parcours check {source}` says why")
+    with progress("attributing", replay.accepted) as bar:
+        replay.finish(bar)
+    if replay.refused:
+        note(f"{len(replay.refused)} of {len(records)} events were refused; `parcours check {source}` says why")
+    sums = Sums.of(replay.rollups, marketing, replay.highest)
+    ledger = Ledger((cost for _, cost in replay.costs()), sums.own, replay.highest)
+    return Report(marketing, replay.highest, rows(sums, ledger))
+
+
+def _stored(infra: Infrastructure) -> Report:
+    from streams.cli.reach import redis_reachable
+    from streams.security import redis_options
+
+    redis_reachable(infra.redis_url, **redis_options(infra))
+    return asyncio.run(_read(infra))
+
+
+async def _read(infra: Infrastructure) -> Report:
+    from attribution.nodes.base import NEVER
+    from streams.cli.reach import bare
+    from streams.generations import located
+    from streams.security import redis_options
+    from streams.tables import Tables, configs, connect, journey_tag
+    from streams.view import Partition, View
+
+    redis = connect(infra.redis_url, **redis_options(infra))
+    try:
+        generation = (await located(redis, infra)).generation
+        known = await configs(redis, generation)
+        if not known:
+            raise Failure(
+                f"no worker has used {bare(infra.redis_url)} yet (generation {generation}): nothing to report"
+            )
+        marketing = Marketing.from_text(known[max(known)])
+        if infra.config is not None and marketing_of(infra.config)[0].digest() != marketing.digest():
+            note(f"{infra.config} is not what the workers run with: this is under theirs, {marketing.digest()}")
+        count = marketing.topics.journey_events
+        view = View(marketing, [Partition(p, Tables(redis, journey_tag(generation, p))) for p in range(count)])
+        read = await asyncio.gather(*(part.read() for part in view.parts))
+        end = view.ends(read, int(time.time() * 1_000_000))
+        if end == NEVER or not any(changes.state for changes in read):
+            raise Failure("no event has been applied yet: nothing to report")
+        view.take(read, end)
+        return Report(marketing, view.end, view.rows)
+    finally:
+        await redis.aclose()
+
+
+# What is written.
+
+
+def lines(found: Report, period: str) -> Iterator[Line]:
+    """The numbers of the period, in the order of families."""
+    from attribution.families import FAMILIES
+
+    for family, labels, value in found.rows:
+        of = dict(labels)
+        if of.pop("window", None) == period and "period" not in of:
+            about = FAMILIES[family]
+            yield Line(about.level, about.metric, of, value)
+
+
+def as_table(found: Report, period: str) -> str:
+    """CSV: period, end and configuration beside each number, so that lines of several reports can be put together."""
+    from attribution.families import plain
+    from attribution.outcome import moment
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("period", "as_of", "config", "level", *LABELS, "metric", "value"))
+    common = (period, moment(found.end), found.marketing.digest())
+    for line in lines(found, period):
+        names = (_cell(line.labels.get(name, "")) for name in LABELS)
+        writer.writerow((*common, line.level, *names, line.metric, plain(line.value)))
+    return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """A name that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
+
+
+def as_object(found: Report, period: str) -> dict[str, Any]:
+    """What `--json` writes; values are decimal strings, as in report.json."""
+    from attribution.families import plain
+    from attribution.outcome import moment
+
+    return {
+        "period": period,
+        "as_of": moment(found.end),
+        "config": found.marketing.digest(),
+        "currency": found.marketing.reporting_currency,
+        "rows": [
+            {"level": line.level, "metric": line.metric, **line.labels, "value": plain(line.value)}
+            for line in lines(found, period)
+        ],
+    }
+
+
+class Board(NamedTuple):
+    """The period under the first headline model: by metric, in all, by (channel, network), and by campaign."""
+
+    total: dict[str, Decimal | int]
+    channels: dict[tuple[str, ...], dict[str, Decimal | int]]
+    campaigns: dict[tuple[str, ...], dict[str, Decimal | int]]
+
+
+def board(found: Report, period: str) -> Board:
+    """Purchases on the conversion basis, and what has no model."""
+    model = found.marketing.headline_models[0]
+    levels: dict[str, dict[tuple[str, ...], dict[str, Decimal | int]]] = {"total": {}, "channel": {}, "campaign": {}}
+    for line in lines(found, period):
+        of = line.labels
+        if (of.get("model", model), of.get("basis", "conversion")) != (model, "conversion"):
+            continue
+        if of.get("conversion", "purchase") != "purchase":
+            continue
+        names = tuple(of[name] for name in ("channel", "network", "campaign") if name in of)
+        levels[line.level].setdefault(names, {})[line.metric] = line.value
+    return Board(levels["total"].get((), {}), by_spend(levels["channel"]), by_spend(levels["campaign"]))
+
+
+def by_spend(
+    found: dict[tuple[str, ...], dict[str, Decimal | int]],
+) -> dict[tuple[str, ...], dict[str, Decimal | int]]:
+    """The largest revenue first, then the largest cost; reserved names last."""
+
+    def rank(item: tuple[tuple[str, ...], dict[str, Decimal | int]]) -> tuple[Any, ...]:
+        names, values = item
+        reserved = names[0].startswith("(") or names[-1] == "(other)"
+        return reserved, -values.get("attributed_revenue", 0), -values.get("cost", 0), names
+
+    return dict(sorted(found.items(), key=rank))
+
+
+def shown(value: Decimal | int | None, *, percent: bool = False, digits: int = 2) -> str:
+    """A number as people read it; "-" when undefined."""
+    if value is None:
+        return "-"
+    return f"{value * 100:,.1f} %" if percent else f"{value:,.{digits}f}"
+
+
+COLUMNS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("visits", "visits", {"digits": 0}),
+    ("conversions", "attributed_conversions", {}),
+    ("revenue", "attributed_revenue", {}),
+    ("cost", "cost", {}),
+    ("CPA", "cpa", {}),
+    ("ROAS", "roas_ratio", {}),
+    ("ROI on revenue", "roi_on_revenue_ratio", {"percent": True}),
+    ("ROI", "roi_ratio", {"percent": True}),
+    ("CAC", "cac", {}),
+)
+"""Of a line of people's tables: heading, metric, and how it is shown."""
+
+
+def _show(found: Report, period: str) -> None:
+    read = board(found, period)
+    currency, model = found.marketing.reporting_currency, found.marketing.headline_models[0]
+    headings = [heading for heading, _, _ in COLUMNS]
+    title = f"{period} to {when(found.end)} UTC, {model}, purchases, {currency}"
+    made = table("channel", "network", *headings, title=title)
+    for column in made.columns[2:]:
+        column.justify = "right"
+    for names, values in [*read.channels.items(), (("in all", ""), read.total)]:
+        cells = [shown(values.get(metric), **how) for _, metric, how in COLUMNS]
+        made.add_row(*row(*names, *cells))
+    console().print(made)
+    say()
+    blended = [
+        f"{name} {shown(read.total.get(metric), **how)}" for name, metric, how in _blended() if metric in read.total
+    ]
+    say(", ".join(blended) or "no number of all orders in this period")
+    say(f"configuration {found.marketing.digest()}")
+
+
+def _blended() -> Iterable[tuple[str, str, dict[str, Any]]]:
+    return (
+        ("orders", "orders", {"digits": 0}),
+        ("revenue", "revenue", {}),
+        ("MER", "mer_ratio", {}),
+        ("blended CPA", "blended_cpa", {}),
+        ("AOV", "aov", {}),
+        ("orders per visit", "orders_per_visit_ratio", {"percent": True}),
+        ("new customers", "new_customers", {"digits": 0}),
+    )
