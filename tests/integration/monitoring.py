@@ -121,6 +121,14 @@ class Server:
         with urllib.request.urlopen(f"{self.url}{path}?{urllib.parse.urlencode(query)}", timeout=10) as response:
             return json.load(response)
 
+    def post(self, path: str, body: Any) -> None:
+        """Send JSON to its API."""
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            assert response.status == 200
+
     def tail(self) -> str:
         return self.log.read_text("utf-8", "replace")[-4000:]
 
