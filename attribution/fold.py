@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from attribution.nodes import customer, device, person
 from attribution.nodes.base import Context, Folded
 from attribution.nodes.cost import fold_cost
 from attribution.nodes.order import fold_refund, fold_report
-from attribution.nodes.person import fold_order, fold_stage, fold_touch
 from attribution.nodes.state import CostRow, Node, Order, Person
 from attribution.rules import Rules
 from models.settings import DAY
@@ -16,20 +16,54 @@ from models.wire import (
     AnyEntry,
     CancelReport,
     CostReport,
+    GivenStage,
+    GivenTouch,
+    Link,
     OrderMove,
     OrderReport,
     RefundReport,
     Stage,
     Touch,
+    Withdrawal,
 )
 
 RETENTION = 400 * DAY
 """How long after its last event an order, a person with conversions, or a cost is kept: costs and refunds are accepted that long."""
 
+
+
+def _touch(node: Person | None, entry: Touch, context: Context) -> Folded:
+    if node is not None and node.given is not None:
+        return customer.fold_touch(node, entry, context)
+    if node is not None and node.device is not None:
+        return device.fold_touch(node, entry, context)
+    return person.fold_touch(node, entry, context)
+
+
+def _stage(node: Person | None, entry: Stage, context: Context) -> Folded:
+    if node is not None and node.given is not None:
+        return customer.fold_stage(node, entry, context)
+    if node is not None and node.device is not None:
+        return device.fold_stage(node, entry, context)
+    return person.fold_stage(node, entry, context)
+
+
+def _order(node: Person | None, entry: OrderMove, context: Context) -> Folded:
+    if entry.device is not None or (node is not None and node.given is not None):
+        return customer.fold_order(node, entry, context)
+    if node is not None and node.device is not None:
+        return device.fold_order(node, entry, context)
+    return person.fold_order(node, entry, context)
+
+
 _FOLDS: dict[type, Callable[[Any, Any, Context], Folded]] = {
-    Touch: fold_touch,
-    Stage: fold_stage,
-    OrderMove: fold_order,
+    Touch: _touch,
+    Stage: _stage,
+    OrderMove: _order,
+    Link: device.fold_link,
+    GivenTouch: customer.fold_given_touch,
+    GivenStage: customer.fold_given_stage,
+    Withdrawal: customer.fold_withdrawal,
     OrderReport: fold_report,
     RefundReport: fold_refund,
     CancelReport: fold_refund,
@@ -37,7 +71,7 @@ _FOLDS: dict[type, Callable[[Any, Any, Context], Folded]] = {
 }
 
 
-_TIMED = frozenset((Touch, Stage, OrderReport, RefundReport, CancelReport))
+_TIMED = frozenset((Touch, Stage, OrderReport, RefundReport, CancelReport, Link))
 
 
 def fold(node: Node, entry: AnyEntry, context: Context) -> Folded:
@@ -58,6 +92,8 @@ def expires(key: str, node: Node, rules: Rules) -> int:
         last = max((event.t for event in node.events[-1:]), default=0) + keep
         if node.conversions:
             last = max(last, node.conversions[-1].t + RETENTION)
+        if node.device is not None:
+            last = max(last, node.device.last + RETENTION)
         return last
     if isinstance(node, Order):
         times = [report.t for report in node.reports] + [refund.t for refund in node.refunds]

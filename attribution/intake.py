@@ -1,6 +1,6 @@
-"""From a record of a source topic to the entry it makes: decode, validate, convert, classify, key.
+"""From a record of a source topic to the entries it makes: decode, validate, convert, classify, key.
 
-Pure: the same bytes under the same configuration give the same entry, or the same refusal.
+Pure: the same bytes under the same configuration give the same entries, or the same refusal.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from models.wire import (
     AnyEntry,
     CancelReport,
     CostReport,
+    Link,
     OrderReport,
     RefundReport,
     Stage,
@@ -48,11 +49,19 @@ _COUNTERS = ("impressions", "reach", "clicks", "video_views", "engagements", "fo
 
 
 class Taken(NamedTuple):
-    """An accepted event: its entry (None when it has no effect yet), its time, and the tracker that sent it."""
+    """An accepted event: its entries, its time, and the tracker that sent it.
 
-    entry: AnyEntry | None
+    The first entry is for the event's own node, if it has any effect there; an event with both ids makes a link too.
+    """
+
+    entries: tuple[AnyEntry, ...]
     t: int
     source: str
+
+    @property
+    def entry(self) -> AnyEntry | None:
+        """The first entry."""
+        return self.entries[0] if self.entries else None
 
 
 def microseconds(moment: datetime) -> int:
@@ -125,18 +134,28 @@ class Intake:
 
     def person(self, event: Event) -> str | None:
         """The person key of an event, or None without a usable id."""
-        for prefix, raw in (("c:", event.customer_id), ("a:", event.anonymous_id)):
-            if raw is not None:
-                usable = raw.strip()
-                if usable and usable.casefold() not in self._junk:
-                    return prefix + usable
-        return None
+        return self._usable("c:", event.customer_id) or self._usable("a:", event.anonymous_id)
+
+    def _usable(self, prefix: str, raw: str | None) -> str | None:
+        if raw is None:
+            return None
+        usable = raw.strip()
+        return prefix + usable if usable and usable.casefold() not in self._junk else None
 
     def _somebody(self, event: Event) -> str:
         person = self.person(event)
         if person is None:
             raise Rejected("no_person", "$.anonymous_id", "neither anonymous_id nor customer_id is usable")
         return person
+
+    def _with_link(self, event: Event, entries: tuple[AnyEntry, ...], t: int, offset: int) -> tuple[AnyEntry, ...]:
+        """The entries, and the link that an event with both ids is."""
+        if event.customer_id is None or event.anonymous_id is None:
+            return entries
+        customer, device = self._usable("c:", event.customer_id), self._usable("a:", event.anonymous_id)
+        if customer is None or device is None:
+            return entries
+        return (*entries, Link(device, offset, len(entries), event.event_id, t, customer))
 
     def _reporting_micros(self, amount: Decimal, path: str, currency: str | None, t: int) -> int:
         own = bounded(amount, path)
@@ -152,15 +171,16 @@ class Intake:
             self._somebody(event), offset, 0, event.event_id, t, CLICK, "click", source.channel, source.network,
             source.campaign, source.click_id, 0 if event.consent else NO_CONSENT, cost, digest,
         )  # fmt: skip
-        return Taken(entry, t, event.source or "")
+        return Taken(self._with_link(event, (entry,), t, offset), t, event.source or "")
 
     def _touchpoint(self, event: Touchpoint, offset: int, digest: int, _: int) -> Taken:
         t = timely(event.occurred_at, "$.occurred_at")
         kind = event.type
         if kind == "visit" or kind in _VIEWS or kind == "engagement":
-            return Taken(self._touch(event, t, offset, digest), t, event.source or "")
+            touch = self._touch(event, t, offset, digest)
+            return Taken(self._with_link(event, (touch,), t, offset), t, event.source or "")
         person = self._somebody(event)
-        entry: AnyEntry | None = None
+        entries: tuple[AnyEntry, ...] = ()
         if kind == "stage":
             if not event.stage:
                 raise Rejected("missing_field", "$.stage", "a stage event names its stage")
@@ -170,8 +190,8 @@ class Intake:
                 else self._reporting_micros(event.value, "$.value", event.currency, t)
             )
             flags = 0 if event.consent else NO_CONSENT
-            entry = Stage(person, offset, 0, event.event_id, t, event.stage, value, flags, digest)
-        return Taken(entry, t, event.source or "")
+            entries = (Stage(person, offset, 0, event.event_id, t, event.stage, value, flags, digest),)
+        return Taken(self._with_link(event, entries, t, offset), t, event.source or "")
 
     def _touch(self, event: Touchpoint, t: int, offset: int, digest: int) -> Touch:
         kind: str = event.type
@@ -204,7 +224,7 @@ class Intake:
             )
         else:
             entry = CancelReport(key, offset, 0, event.event_id, t, digest)
-        return Taken(entry, t, event.source or "")
+        return Taken(self._with_link(event, (entry,), t, offset), t, event.source or "")
 
     def _order(self, event: Order, key: str, t: int, offset: int, digest: int) -> OrderReport:
         gross = bounded(event.revenue, "$.revenue")
@@ -241,12 +261,12 @@ class Intake:
             t = timely(event.occurred_at, "$.occurred_at")
         amount = self._amount(event, start)
         if amount is None:
-            return Taken(None, t, event.source or "")
+            return Taken((), t, event.source or "")
         dims = self._classify.for_cost(event.channel, event.network, event.campaign, event.campaign_id, event.kind)
         if dims == (NONE, NONE, NONE):
             dims = (UNALLOCATED, NONE, NONE)
         entry = CostReport(f"k:{event.cost_id}", offset, 0, start, end, reported, event.kind, *dims, amount, digest)
-        return Taken(entry, t, event.source or "")
+        return Taken((entry,), t, event.source or "")
 
     def _amount(self, event: Cost, start: int) -> int | None:
         if event.amount is not None:

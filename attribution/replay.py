@@ -57,8 +57,7 @@ class Replay:
             return
         self.accepted += 1
         self.highest = max(self.highest, taken.t)
-        if taken.entry is not None:
-            self._entries.append((taken.t, index, taken.entry))
+        self._entries += [(taken.t, index, entry) for entry in taken.entries]
 
     def finish(self, progress: Callable[[int], None] = lambda done: None) -> None:
         """Fold everything, in order of event time; `progress` is told how many entries are done."""

@@ -30,6 +30,7 @@ class Rules:
         self.exclude_direct = marketing.exclude_direct
         self.since_previous = marketing.path == "since_previous"
         self.journey_max = marketing.journey_max
+        self.device_customers = marketing.device_customers
         self.margin_rate = Decimal(marketing.margin_rate) if marketing.margin_rate is not None else None
         self.conversions = frozenset(marketing.conversions)
         self._defaults = {

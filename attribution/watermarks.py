@@ -21,6 +21,10 @@ class Progress(Struct, array_like=True):
     `applied` is the highest (offset, k) applied per source, incarnation included. `marks` and `announced` are
     (incarnation, to_offset, max_time, idle) per source without it. Times in microseconds. `admitted` counts names given to
     what events call things.
+
+    Moves take two hops (order → device → customer), so sealing takes two rounds of announcements. `heard` is the least
+    watermark that all partitions have announced: all they had to send has arrived. `sealed` is the least of what
+    they had `heard` when they announced it (`heards`): what they passed on because of it has arrived too.
     """
 
     watermark: int = NEVER
@@ -31,6 +35,8 @@ class Progress(Struct, array_like=True):
     config: int = 0
     swept: int = 0
     admitted: int = 0
+    heard: int = NEVER
+    heards: dict[str, int] = field(default_factory=dict)
 
     def mark(self, mark: Mark, sources: frozenset[str], partitions: frozenset[str]) -> None:
         """Take a mark: of one source the highest incarnation, then offset, wins; idleness comes after it."""
@@ -43,7 +49,10 @@ class Progress(Struct, array_like=True):
             new = (*new[:2], old[2], new[3])
         self.marks[base] = new
         if base in partitions:
-            self.sealed = max(self.sealed, self._sealed(partitions))
+            if mark.heard is not None:
+                self.heards[base] = max(self.heards.get(base, NEVER), mark.heard)
+            self.heard = max(self.heard, self._heard(partitions))
+            self.sealed = max(self.sealed, min(self.heards.get(partition, NEVER) for partition in partitions))
         elif base in sources:
             if new[2] is not None:
                 self.highest = max(self.highest, new[2])
@@ -61,7 +70,7 @@ class Progress(Struct, array_like=True):
                 (idle if heard[3] else busy).append(heard[2])
         return min(busy) if busy else max(idle, default=NEVER)
 
-    def _sealed(self, partitions: frozenset[str]) -> int:
+    def _heard(self, partitions: frozenset[str]) -> int:
         heard = [self.marks.get(partition) for partition in partitions]
         times = [mark[2] if mark is not None and mark[2] is not None else NEVER for mark in heard]
         return min(times)

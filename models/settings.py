@@ -219,6 +219,7 @@ class Marketing(_Table, frozen=True):
     lateness: Duration = "7d"
     claim_history: Duration | None = None
     journey_max: Annotated[int, Meta(ge=2, le=2_000)] = 500
+    device_customers: Annotated[int, Meta(ge=1, le=100)] = 10
     margin_rate: Annotated[str, Meta(pattern=r"^(0(\.\d{1,6})?|1(\.0{1,6})?)$")] | None = None
     conversions: dict[str, Conversion] = {}
     lead_conversion: str = "lead"

@@ -144,22 +144,87 @@ class OrderMove(Entry, tag=7, gc=False, frozen=True):
     is_new: bool | None
     flags: int
     gone: str | None
+    device: str | None = None
+    """The device (`a:…`) that passes the order on to its owner; None: the order's node itself says so."""
 
 
-AnyEntry = Touch | Stage | OrderReport | RefundReport | CancelReport | CostReport | OrderMove
+class Link(Entry, tag=8, gc=False, frozen=True):
+    """The device `key` (`a:…`) belongs to `customer` (`c:…`) from `t` on.
+
+    `moved`: an order's node learnt it from two reports of one order, and has judged their lateness.
+    """
+
+    event_id: str
+    t: int
+    customer: str
+    moved: bool = False
+
+
+class GivenTouch(Entry, tag=9, gc=False, frozen=True):
+    """A touch of `device` that belongs to the customer `key`. It is counted at its device, and so is its cost."""
+
+    device: str
+    event_id: str
+    t: int
+    cls: int
+    kind: str
+    channel: str
+    network: str
+    campaign: str
+    click_id: str | None
+    flags: int
+    digest: int
+
+
+class GivenStage(Entry, tag=10, gc=False, frozen=True):
+    """A stage event of `device` that belongs to the customer `key`."""
+
+    device: str
+    event_id: str
+    t: int
+    stage: str
+    value: int
+    digest: int
+
+
+class Withdrawal(Entry, tag=11, gc=False, frozen=True):
+    """`device` takes back from the customer `key` what it gave: a touch by its event id, a conversion (`s:…`, `o:…`) by its own."""
+
+    device: str
+    what: str
+    conversion: bool
+
+
+AnyEntry = (
+    Touch
+    | Stage
+    | OrderReport
+    | RefundReport
+    | CancelReport
+    | CostReport
+    | OrderMove
+    | Link
+    | GivenTouch
+    | GivenStage
+    | Withdrawal
+)
+Move = OrderMove | Link | GivenTouch | GivenStage | Withdrawal
+"""What a node sends to another, through the log."""
 
 
 class Mark(Struct, array_like=True, gc=False, frozen=True):
     """How far a source has come: all up to `to_offset` is in the log.
 
     From ingest, `max_time` is the highest event time seen (None: none yet). From a partition of
-    `journey-events`, it is that partition's watermark, which decides sealing.
+    `journey-events`, it is that partition's watermark, and `heard` the least watermark it has heard of from all:
+    they decide sealing.
     """
 
     source: str
     to_offset: int
     max_time: int | None
     idle: bool
+    heard: int | None = None
 
 
 class Configured(Struct, array_like=True, gc=False, frozen=True):

@@ -30,8 +30,9 @@ from attribution.nodes.state import (
 from attribution.rollups import Cell
 from models.results import OTHER
 from models.wire import ENGAGEMENT, Touch
+from streams.identity_codec import pack_identity, unpack_identity
 
-FORMAT = 2
+FORMAT = 3
 _UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})+")
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
@@ -155,7 +156,7 @@ def pack_node(node: Node, names: Names) -> bytes:
     if isinstance(node, Person):
         return pack_person(node, names, Memo())
     if isinstance(node, Order):
-        return _pack([FORMAT, _ORDER, node.reports, node.refunds, node.owner])
+        return _pack([FORMAT, _ORDER, *node])
     assert isinstance(node, CostRow)
     return _pack([FORMAT, _COST, node])
 
@@ -168,15 +169,20 @@ def unpack_node(packed: bytes, names: Names) -> Node:
     if fields[1] == _PERSON:
         return _unpack_person(fields, names)
     if fields[1] == _ORDER:
-        reports, refunds, owner = fields[2:]
-        return Order(tuple(Report(*r) for r in reports), tuple(Refunded(*r) for r in refunds), owner)
+        reports, refunds, owner, aliases = fields[2:]
+        return Order(
+            tuple(Report(*r) for r in reports),
+            tuple(Refunded(*r) for r in refunds),
+            owner,
+            tuple((t, event_id, person) for t, event_id, person in aliases),
+        )
     start, end, reported_at, kind, dims, amount, digest = fields[2]
     return CostRow(start, end, reported_at, kind, tuple(dims), amount, digest)
 
 
 def pack_person(person: Person, names: Names, memo: Memo) -> bytes:
     """A person as bytes. Journeys grow at their end, so all but the newest event is as it was packed before."""
-    _, _, first, trimmed, closed = person
+    trimmed, closed = person[2:4]
     if person.conversions is not memo.conversions:
         memo.conversions = person.conversions
         memo.packed = [_pack_conversion(conversion, names) for conversion in person.conversions]
@@ -185,7 +191,16 @@ def pack_person(person: Person, names: Names, memo: Memo) -> bytes:
         events = [b"".join(memo.rows), memo.extras]
     else:
         events = _columns(person.events, names)
-    return _pack([FORMAT, _PERSON, events, memo.packed, first, trimmed, closed])
+    packed = [FORMAT, _PERSON, events, memo.packed, trimmed, closed]
+    if person.device is not None or person.given is not None:
+        packed.append(
+            pack_identity(
+                person,
+                lambda events: _columns(events, names),
+                lambda conversions: [_pack_conversion(conversion, names) for conversion in conversions],
+            )
+        )
+    return _pack(packed)
 
 
 def _extend(memo: Memo, events: tuple[JourneyEvent, ...], names: Names) -> bool:
@@ -256,27 +271,42 @@ def _from_rows(blob: bytes, extras: dict[int, list[Any]], names: Names) -> Itera
 
 
 def _unpack_person(fields: list[Any], names: Names) -> Person:
-    _, _, columns, conversions, first, trimmed, closed = fields
-    events: tuple[JourneyEvent, ...] = ()
+    _, _, columns, conversions, trimmed, closed, *identity = fields
+    person = Person(_unpack_events(columns, names), _unpack_conversions(conversions, names), trimmed, closed)
+    if not identity:
+        return person
+    return unpack_identity(
+        identity[0],
+        person,
+        lambda columns: _unpack_events(columns, names),
+        lambda conversions: _unpack_conversions(conversions, names),
+    )
+
+
+def _unpack_conversions(packed: list[Any], names: Names) -> tuple[Conversion, ...]:
+    return tuple(_unpack_conversion(conversion, names) for conversion in packed)
+
+
+def _unpack_events(columns: list[Any], names: Names) -> tuple[JourneyEvent, ...]:
     if len(columns) == 2:
-        events = tuple(_from_rows(columns[0], columns[1], names))
-    elif columns:
-        steps, ids, whats, digests, clicks, flags, costs = columns
-        n = len(steps)
-        events = tuple(
-            JourneyEvent._make((t, event_id, *names.value(what), click, flag, cost, digest))
-            for t, event_id, what, click, flag, cost, digest in zip(
-                _unpack_times(steps),
-                unpack_ids(ids),
-                whats,
-                clicks or [None] * n,
-                flags or [0] * n,
-                costs or [None] * n,
-                struct.unpack(f"<{n}I", digests),
-                strict=True,
-            )
+        return tuple(_from_rows(columns[0], columns[1], names))
+    if not columns:
+        return ()
+    steps, ids, whats, digests, clicks, flags, costs = columns
+    n = len(steps)
+    return tuple(
+        JourneyEvent._make((t, event_id, *names.value(what), click, flag, cost, digest))
+        for t, event_id, what, click, flag, cost, digest in zip(
+            _unpack_times(steps),
+            unpack_ids(ids),
+            whats,
+            clicks or [None] * n,
+            flags or [0] * n,
+            costs or [None] * n,
+            struct.unpack(f"<{n}I", digests),
+            strict=True,
         )
-    return Person(events, tuple(_unpack_conversion(c, names) for c in conversions), first, trimmed, closed)
+    )
 
 
 def _pack_conversion(conversion: Conversion, names: Names) -> list[Any]:

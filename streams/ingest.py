@@ -84,8 +84,7 @@ class SourcePartition:
                 letters.append((topic, record.key, record.value, self._headers(record, reason)))
                 continue
             senders[taken.source] += 1
-            if taken.entry is not None:
-                entries.append(taken.entry)
+            entries += taken.entries
             if max_time is None or taken.t > max_time:
                 max_time = taken.t
         if batch.records:

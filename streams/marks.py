@@ -62,7 +62,7 @@ class Marks:
 
 
 def _news(before: Mark, now: Mark) -> bool:
-    """Whether a mark says something new. A partition's own announcement does only when its watermark has moved."""
+    """Whether a mark says something new. A partition's own announcement does only when its watermarks have moved."""
     if now.source.startswith("journey-events/"):
-        return before.max_time != now.max_time
+        return (before.max_time, before.heard) != (now.max_time, now.heard)
     return before != now

@@ -113,7 +113,7 @@ class JourneyPartition:
 
     def announcement(self) -> Mark:
         """This partition's watermark, for every partition's sealing."""
-        return Mark(self.source, self.position.offset, self.progress.watermark, False)
+        return Mark(self.source, self.position.offset, self.progress.watermark, False, self.progress.heard)
 
     async def stands(self) -> bool:
         """Whether Redis still has this claim and position; asked while nothing is under way."""
@@ -153,7 +153,10 @@ class JourneyPartition:
             return await self._refusal()
         chunk = Chunk()
         progress = msgspec.structs.replace(
-            self.progress, applied=dict(self.progress.applied), marks=dict(self.progress.marks)
+            self.progress,
+            applied=dict(self.progress.applied),
+            marks=dict(self.progress.marks),
+            heards=dict(self.progress.heards),
         )
         count = sum(self._fold(piece, progress, chunk) for piece in pieces)
         await self._send(chunk)

@@ -68,6 +68,9 @@ def generate(seed: int) -> History:
         (writer.order, 3),
         (writer.stage, 2),
         (writer.duplicate, 2),
+        (writer.login, 2),
+        (writer.hand_over, 2),
+        (writer.echo, 2),
         (writer.cost, 2),
         (writer.crowd, 1),
     )
@@ -100,6 +103,7 @@ def settings(rng: Random) -> Marketing:
         "path": rng.choice(("full", "full", "since_previous")),
         "half_life": rng.choice(("7d", "1d", "30m", "90s", "30d")),
         "lateness": "400d",
+        "device_customers": rng.choice((1, 2, 10, 10)),
         "conversions": {"signup": {}, "lead": {"value": "12.345678"}, "demo": {"value": 80.5}},
         "rates": list(RATES),
     }
@@ -137,13 +141,14 @@ class _Writer:
         self.used = 0
 
     def _ids(self, n: int) -> list[Body]:
-        """The ids a person shows up with. Some are one person key, some two: devices are not linked here."""
+        """The ids a person shows up with. Some are one person key, some two that may never be linked, some are linked."""
         device, customer = {"anonymous_id": f"d{n}"}, {"customer_id": f"u{n}"}
         junk = {"customer_id": self.rng.choice(("guest", " NULL ", "", "(not set)")), **device}
-        padded = {"customer_id": f" u{n} "}
+        padded, second = {"customer_id": f" u{n} "}, {"anonymous_id": f"d{n}b"}
         forms: tuple[list[Body], ...] = (
             [device],
-            [customer, {**customer, **device}],
+            [device, device, {**customer, **device}],
+            [device, second, {**customer, **device}, {**customer, **second}],
             [device, junk],
             [device, customer],
             [padded, customer],
@@ -265,6 +270,63 @@ class _Writer:
             t -= rng.choice((0, SECOND, 29 * MINUTE, HOUR, 9 * HOUR, DAY + 1))
             self.add(*self.interaction(self.keep(t), dict(person)))
 
+    # Identity
+
+    def device(self) -> Body:
+        """A device, mostly one that is used."""
+        used = [
+            {"anonymous_id": ids["anonymous_id"]} for forms in self.ids for ids in forms if "anonymous_id" in ids
+        ]
+        return dict(self.rng.choice(used)) if used else {"anonymous_id": "d0"}
+
+    def customer(self) -> Body:
+        return {"customer_id": f"u{self.rng.randrange(3)}"}
+
+    def login(self) -> None:
+        """A customer shows up on a device, often close after something happened there."""
+        rng, t = self.rng, self.time()
+        body = self.base(t, self.device() | self.customer())
+        if rng.random() < 0.7:
+            self.add("touchpoints", body | {"type": "identify"})
+        else:
+            self.add("touchpoints", body | {"type": "visit"} | rng.choice(({}, self.source())))
+
+    def hand_over(self) -> None:
+        """Touches and perhaps an order on a device before, between and after the logins of two customers."""
+        rng, device = self.rng, self.device()
+        first, second = rng.sample([{"customer_id": f"u{n}"} for n in range(3)], 2)
+        t = self.time()
+        for customer in (first, second, None):
+            for _ in range(rng.choice((1, 1, 2))):
+                self.add(*self.interaction(self.keep(t), device))
+                t += rng.choice((1, MINUTE, HOUR, DAY))
+            if rng.random() < 0.3:
+                self.conversions.append((t, device))
+                order = self.base(self.keep(t), device) | {"type": "order", "order_id": f"H{self.used}"} | self.money()
+                self.add("purchases", order)
+                t += rng.choice((0, SECOND, HOUR))
+            if customer:
+                self.add("touchpoints", self.base(self.keep(t), device | customer) | {"type": "identify"})
+                t += rng.choice((0, 1, MINUTE, HOUR, 6 * HOUR))
+
+    def echo(self) -> None:
+        """One event reported twice with different ids: of a device, and of another or of a customer."""
+        rng = self.rng
+        choices = [
+            (topic, body)
+            for topic, body in self.events
+            if topic == "clicks" or body.get("type") in ("visit", "view", "email_open")
+        ]
+        if not choices:
+            return
+        topic, first = rng.choice(choices)
+        t = moment(first["occurred_at"]) + rng.choice((-1, 1, SECOND, HOUR))
+        if self._taken(first["event_id"], t):
+            return
+        body = {name: value for name, value in first.items() if name not in ("anonymous_id", "customer_id")}
+        body |= {"occurred_at": self.instant(self.keep(t))} | rng.choice((self.device(), self.customer()))
+        self.events.append((topic, body))
+
     # Conversions
 
     def money(self) -> Body:
@@ -303,7 +365,7 @@ class _Writer:
                 if rng.random() < 0.6:
                     refund["currency"] = money["currency"] if rng.random() < 0.8 else "USD"
                 self.add("purchases", refund)
-        if rng.random() < 0.07:
+        if rng.random() < 0.12:
             self.add("purchases", self.base(self.time(), {}) | {"type": "cancel", "order_id": order_id})
 
     def stage(self) -> None:
@@ -331,6 +393,9 @@ class _Writer:
         if topic == "purchases":
             if "revenue" in body:
                 body["revenue"] = rng.choice(AMOUNTS)
+                if rng.random() < 0.3:
+                    body = {name: value for name, value in body.items() if name not in ("anonymous_id", "customer_id")}
+                    body |= self.person()
             elif "amount" in body:
                 body["amount"] = rng.choice(("1", "2.000001"))
         elif topic == "clicks":
@@ -408,7 +473,44 @@ def coverage(history: History, result: Result) -> set[str]:
         seen |= {"session"} if journey.continued else set()
         seen |= {"session_after_landing"} if set(journey.continued) & set(journey.landings) else set()
     seen |= {"crowd"} if result.crowd else set()
+    seen |= _identity_features(history, result)
     return seen | _credit_features(history, result) | _order_features(history) | _repeats(history, result)
+
+
+def _identity_features(history: History, result: Result) -> set[str]:
+    seen: set[str] = set()
+    owners: dict[str, set[str]] = defaultdict(set)
+    devices: dict[str, set[str]] = defaultdict(set)
+    identities = result.identities
+    for event in result.counted:
+        if event.person is not None and event.person.startswith("a:") and event.person in identities.links:
+            owner = identities.owner(event.person, event.t)
+            owners[event.person].add(owner)
+            devices[owner].add(event.person)
+            first = min(identities.links[event.person])
+            if event.t < first[0]:
+                seen.add("claimed" if owner == first[2] else "not_claimed")
+    for device, found in owners.items():
+        seen |= {"hand_over"} if len({owner for owner in found if owner != device}) > 1 else set()
+    for device, links in identities.links.items():
+        if len({customer for _, _, customer in links}) > identities.most:
+            seen |= {"shared"} if device in owners.get(device, ()) else set()
+    if any(owner.startswith("c:") and len(found) > 1 for owner, found in devices.items()):
+        seen.add("several_devices")
+    for topic, body in history.events:
+        if topic == "purchases" and body["type"] == "order" and body["event_id"]:
+            key = person_key(body, history.marketing)
+            if key and key.startswith("a:") and identities.owner(key, moment(body["occurred_at"])) != key:
+                seen.add("anonymous_order_moves")
+    nodes: dict[str, set[str]] = defaultdict(set)
+    for event in result.counted:
+        if event.person is not None:
+            nodes[event.event_id].add(event.person)
+    for event_id, keys in nodes.items():
+        times = {e.person: e.t for e in result.counted if e.event_id == event_id and e.person is not None}
+        owned = Counter(identities.owner(key, times[key]) for key in keys)
+        seen |= {"echo"} if len(keys) > 1 and max(owned.values()) > 1 else set()
+    return seen
 
 
 def _credit_features(history: History, result: Result) -> set[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -150,10 +150,16 @@ class Result:
     conversions: list[Conversion]
     journeys: dict[str, Journey]
     credits: list[Credit]
-    crowd: list[Event]
-    """Engagements and impressions of nobody."""
+    counted: list[Event]
+    """Every touch event as its own device, customer or nobody has it: what counts whoever it belongs to."""
+    identities: Identities
     costs: list[CostRow]
     models: tuple[str, ...]
+
+    @property
+    def crowd(self) -> list[Event]:
+        """Engagements and impressions of nobody."""
+        return [event for event in self.counted if event.person is None]
 
     def books(self, start: int, end: int, conversion: str | None = None) -> Books:
         """Conversion basis; `conversion` restricts the credit to one conversion type."""
@@ -194,25 +200,25 @@ class Result:
             "email_open": "email_opens",
         }
         counts: dict[str, Counter[Dims]] = {name: Counter() for name in (*names.values(), "visits")}
-        for event in self._events():
+        for event in self.counted:
             if event.type in names and event.consent and start <= event.t < end:
                 counts[names[event.type]][event.dims] += 1
         counts["touches"] = Counter(
-            event.dims for event in self.crowd if event.type in TOUCH_TYPES and event.consent and start <= event.t < end
+            event.dims
+            for event in self.counted
+            if event.type != "visit" and event.consent and start <= event.t < end
         )
         for journey in self.journeys.values():
-            counts["touches"].update(touch.dims for touch in journey.touches if start <= touch.t < end)
+            visits = [touch for touch in journey.touches if touch.type == "visit" and start <= touch.t < end]
+            counts["touches"].update(visit.dims for visit in visits)
             counts["visits"].update(dims for t, dims in journey.visits if start <= t < end)
         return {name: dict(counter) for name, counter in counts.items()}
-
-    def _events(self) -> list[Event]:
-        return self.crowd + [event for journey in self.journeys.values() for event in journey.events]
 
     def _cost(self, start: int, end: int) -> dict[Dims, int]:
         sums: Counter[Dims] = Counter()
         for row in self.costs:
             sums[row.dims] += row.up_to(end) - row.up_to(start)
-        for event in self._events():
+        for event in self.counted:
             if event.type == "click" and start <= event.t < end and not self._reported(event):
                 sums[event.dims] += event.cost
         return {dims: amount for dims, amount in sums.items() if amount}
@@ -230,6 +236,8 @@ def attribute(events: Iterable[tuple[str, Body]], marketing: Marketing) -> Resul
     stages: dict[tuple[str, str], list[tuple[Any, Conversion]]] = defaultdict(list)
     purchases: dict[tuple[str, str], list[tuple[Any, Body]]] = defaultdict(list)
     costs: dict[str, list[tuple[Any, Body]]] = defaultdict(list)
+    events = list(events)
+    identities = Identities(events, marketing)
     for topic, body in events:
         if topic == "costs":
             rank = (-moment(body.get("reported_at") or body["end"]), canonical(body))
@@ -247,16 +255,15 @@ def attribute(events: Iterable[tuple[str, Body]], marketing: Marketing) -> Resul
         elif kind == "stage" and person and body.get("stage") in marketing.conversions:
             stages[person, body["event_id"]].append((rank, stage(body, person, marketing)))
 
+    counted = winners(touches)
     journeys: dict[str, Journey] = defaultdict(Journey)
-    crowd = []
-    for event in winners(touches):
-        if event.person is None:
-            crowd.append(event)
-        else:
-            journeys[event.person].events.append(event)
+    for event in identities.owned([event for event in counted if event.person], lambda event: event.event_id):
+        journeys[event.person].events.append(event)
     for journey in journeys.values():
         merge(journey)
-    conversions = [*winners(stages), *orders(winners(purchases), marketing)]
+    conversions = identities.owned(
+        [*winners(stages), *orders(winners(purchases), marketing)], lambda conversion: conversion.id
+    )
     credits, attributions = [], {}
     for conversion in sorted(conversions, key=lambda c: (c.t, c.id)):
         journey = journeys.get(conversion.person, Journey())
@@ -265,12 +272,69 @@ def attribute(events: Iterable[tuple[str, Body]], marketing: Marketing) -> Resul
         credits += earned
         attributions[conversion.id] = line(conversion, earned, marketing)
     rows = [row for body in winners(costs) if (row := cost_row(body, marketing))]
-    return Result(attributions, conversions, dict(journeys), credits, crowd, rows, marketing.models)
+    return Result(attributions, conversions, dict(journeys), credits, counted, identities, rows, marketing.models)
 
 
 def winners(found: Mapping[Any, list[tuple[Any, Any]]]) -> list[Any]:
     """Of duplicates the one of smallest rank. Equal times with contents that matter are not decided here."""
     return [min(candidates, key=lambda pair: pair[0])[1] for candidates in found.values()]
+
+
+# --- Identity
+
+
+class Identities:
+    """Whose an anonymous event is, by the links there are."""
+
+    def __init__(self, events: list[tuple[str, Body]], marketing: Marketing) -> None:
+        self.links: dict[str, set[tuple[int, str, str]]] = defaultdict(set)
+        self.most = marketing.device_customers
+        lookback = marketing.lookback
+        windows = [lookback.click, lookback.view, lookback.engagement, lookback.direct]
+        longest = max(micros(window) for window in [*windows, *(rule.window for rule in lookback.rules)])
+        self.claim = max(micros(marketing.claim_history) if marketing.claim_history else longest, DAY)
+        reports: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
+        for topic, body in events:
+            if topic == "costs":
+                continue
+            customer, device = usable(body, "customer_id", "c", marketing), usable(body, "anonymous_id", "a", marketing)
+            when = (moment(body["occurred_at"]), body["event_id"])
+            if customer and device:
+                self.links[device].add((*when, customer))
+            if topic == "purchases" and body["type"] == "order" and (customer or device):
+                reports[body["order_id"]].append((*when, customer or device or ""))
+        for said in reports.values():
+            for one in said:
+                for other in said:
+                    if one[2].startswith("a:") and other[2].startswith("c:"):
+                        self.links[one[2]].add((*max(one[:2], other[:2]), other[2]))
+
+    def owner(self, node: str, t: int) -> str:
+        """The person of what happened at this node at `t`."""
+        found = self.links.get(node)
+        if not found:
+            return node
+        firsts = sorted(min(link for link in found if link[2] == customer) for customer in {link[2] for link in found})
+        if len(firsts) > self.most and t >= firsts[self.most][0] - self.claim:
+            return node
+        hourly: dict[tuple[int, str], tuple[int, str, str]] = {}
+        for link in sorted(found, reverse=True):
+            hourly[link[0] // HOUR, link[2]] = link
+        links = sorted(hourly.values())
+        before = [link for link in links if link[0] <= t]
+        if before:
+            return before[-1][2]
+        return links[0][2] if links[0][0] - t <= self.claim else node
+
+    def owned(self, found: list[Any], name: Any) -> list[Any]:
+        """Everything at its owner; of several with one name there the owner's own, else the earliest."""
+        best: dict[tuple[str, str], tuple[bool, int, Any]] = {}
+        for one in found:
+            person = self.owner(one.person, one.t)
+            key, rank = (person, name(one)), (one.person != person, one.t)
+            if key not in best or rank < best[key][:2]:
+                best[key] = (*rank, replace(one, person=person))
+        return [one for _, _, one in best.values()]
 
 
 # --- Reading values
@@ -286,12 +350,13 @@ def canonical(body: Body) -> str:
 
 
 def person_key(body: Body, marketing: Marketing) -> str | None:
-    junk = {name.casefold() for name in marketing.junk_ids} | {""}
-    for letter, name in (("c", "customer_id"), ("a", "anonymous_id")):
-        value = (body.get(name) or "").strip()
-        if value.casefold() not in junk:
-            return f"{letter}:{value}"
-    return None
+    return usable(body, "customer_id", "c", marketing) or usable(body, "anonymous_id", "a", marketing)
+
+
+def usable(body: Body, name: str, letter: str, marketing: Marketing) -> str | None:
+    junk = {junk.casefold() for junk in marketing.junk_ids} | {""}
+    value = (body.get(name) or "").strip()
+    return None if value.casefold() in junk else f"{letter}:{value}"
 
 
 def own_micros(amount: Any) -> int:

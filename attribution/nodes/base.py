@@ -8,7 +8,7 @@ from typing import NamedTuple
 from attribution.facts import Fact
 from attribution.nodes.state import Conversion, Node
 from attribution.rules import Rules
-from models.wire import OrderMove
+from models.wire import Move
 
 NEVER = -(1 << 62)
 """A watermark before anything: earlier than any event time."""
@@ -29,7 +29,7 @@ class Folded:
     """The outcome of one entry at one node.
 
     `changed` are conversions to publish, as they now are. `dropped` is the reason when the entry had no effect:
-    a code of the error catalogue, or `duplicate`, `trimmed`, `ignored`.
+    a code of the error catalogue, or `duplicate`, `linked` (a link that says nothing new), `trimmed`, `ignored`.
     """
 
     __slots__ = ("changed", "dropped", "facts", "moves", "node")
@@ -38,7 +38,7 @@ class Folded:
         self,
         node: Node,
         facts: Sequence[Fact] = (),
-        moves: Sequence[OrderMove] = (),
+        moves: Sequence[Move] = (),
         changed: Sequence[Conversion] = (),
         dropped: str | None = None,
     ) -> None:

@@ -11,7 +11,7 @@ from attribution.facts import ORDERS, REFUNDS, REVENUE_GROSS, REVENUE_NET, TOTAL
 from attribution.money import convert, scale
 from attribution.nodes.base import Context, Folded
 from attribution.nodes.state import Order, Refunded, Report
-from models.wire import CancelReport, OrderMove, OrderReport, RefundReport
+from models.wire import CancelReport, Link, Move, OrderMove, OrderReport, RefundReport
 
 T = TypeVar("T", Report, Refunded)
 EMPTY = Order()
@@ -29,11 +29,22 @@ def fold_report(node: Order | None, entry: OrderReport, context: Context) -> Fol
         entry.rate_num, entry.rate_scale, entry.is_new, entry.digest,
     )  # fmt: skip
     kept = _with(order.reports, report)
+    late = entry.t < context.watermark - context.rules.lateness
     if kept is None:
-        return Folded(order, dropped="duplicate")
-    if entry.t < context.watermark - context.rules.lateness:
+        alias = (entry.t, entry.event_id, entry.person)
+        if late or alias in _said(order) or len(order.aliases) >= PER_ORDER_MAX:
+            return Folded(order, dropped="duplicate")
+        after = order._replace(aliases=tuple(sorted((*order.aliases, alias))))
+        return Folded(after, moves=_links(order, after))
+    if late:
         return Folded(order, dropped="late")
-    return _restate(order, order._replace(reports=kept), entry)
+    after = order._replace(reports=kept)
+    if len(kept) == len(order.reports):
+        standing = {(other.t, other.event_id, other.person) for other in kept}
+        after = after._replace(aliases=tuple(sorted(_said(order) - standing)))
+    folded = _restate(order, after, entry)
+    folded.moves = [*folded.moves, *_links(order, after)]
+    return folded
 
 
 def fold_refund(node: Order | None, entry: RefundReport | CancelReport, context: Context) -> Folded:
@@ -60,7 +71,7 @@ def _with(known: tuple[T, ...], new: T) -> tuple[T, ...] | None:
 def _restate(before: Order, after: Order, entry: OrderReport | RefundReport | CancelReport) -> Folded:
     """Tell the person what has changed: the whole order as it stands, and its withdrawal where it has moved."""
     owner = _owner(after)
-    moves: list[OrderMove] = []
+    moves: list[Move] = []
     was, now = _snapshot(before, entry), _snapshot(after, entry)
     if now is not None:
         if before.owner is not None and before.owner != owner:
@@ -69,6 +80,28 @@ def _restate(before: Order, after: Order, entry: OrderReport | RefundReport | Ca
             moves.append(now)
     facts = negated(_facts(before)) + _facts(after)
     return Folded(after._replace(owner=owner), facts, moves)
+
+
+def _said(order: Order) -> set[tuple[int, str, str]]:
+    """(time, event id, person) of every report, those that did not win included."""
+    return {(report.t, report.event_id, report.person) for report in order.reports} | set(order.aliases)
+
+
+def _links(before: Order, after: Order) -> list[Link]:
+    """Two different ids on one order are a link, from the later of the two reports on; those that are new."""
+    if len({person for _, _, person in _said(after)}) < 2:
+        return []
+    return [
+        Link(device, 0, 0, event_id, t, customer, True)
+        for device, t, event_id, customer in sorted(_pairs(after) - _pairs(before))
+    ]
+
+
+def _pairs(order: Order) -> set[tuple[str, int, str, str]]:
+    said = _said(order)
+    customers = [one for one in said if one[2].startswith("c:")]
+    devices = [one for one in said if one[2].startswith("a:")]
+    return {(device[2], *max(device, customer)[:2], customer[2]) for device in devices for customer in customers}
 
 
 def _by_identity(report: Report) -> tuple[bool, int, str]:

@@ -16,9 +16,9 @@ from attribution.nodes.base import Context, Folded
 from attribution.nodes.state import Conversion, JourneyEvent, Person
 from attribution.rules import LANDING_BY_ID, SESSION_GAP
 from attribution.touches import merge
-from models.wire import CLICK, DIRECT, VISIT, OrderMove, Stage, Touch
+from models.wire import CLICK, DIRECT, VISIT, GivenStage, OrderMove, Stage, Touch
 
-_VISIT_LIKE = (CLICK, VISIT, DIRECT)
+VISIT_LIKE = (CLICK, VISIT, DIRECT)
 EMPTY = Person()
 CONVERSIONS_MAX = 1_000
 """Conversions a person may have open: beyond it the earliest are closed, that is, change no more."""
@@ -27,21 +27,42 @@ _time, _event_id = itemgetter(0), itemgetter(1)
 
 def fold_touch(node: Person | None, entry: Touch, context: Context) -> Folded:
     """A touch event arrives, in any order."""
-    person = _forget(node or EMPTY, context)
+    person = forget(node or EMPTY, context)
+    event = touch_event(entry)
+    known = twin(person.events, event.event_id)
+    reason = refused(person, event, known, context)
+    if reason is not None:
+        return Folded(person, dropped=reason)
+    facts = event_facts(event)
+    if known is not None:
+        facts += negated(event_facts(known))
+    return put_event(person, known, event, facts, context)
+
+
+def touch_event(entry: Touch) -> JourneyEvent:
+    """A touch as a journey has it."""
     dims = (entry.channel, entry.network, entry.campaign)
-    event = JourneyEvent(
+    return JourneyEvent(
         entry.t, entry.event_id, entry.cls, entry.kind, dims, entry.click_id, entry.flags, entry.cost, entry.digest
     )
-    events = person.events
-    known = _twin(events, event.event_id)
-    if known is not None and (known.t, known.digest) <= (event.t, event.digest):
-        return Folded(person, dropped="duplicate")
-    if entry.t < context.watermark - context.rules.lateness:
-        return Folded(person, dropped="late")
-    if person.trimmed is not None and event.t <= person.trimmed:
-        return Folded(person, dropped="trimmed")
 
-    facts = event_facts(event)
+
+def refused(person: Person, event: JourneyEvent, known: JourneyEvent | None, context: Context) -> str | None:
+    """Why a touch event has no effect at its first node; None when it has."""
+    if known is not None and (known.t, known.digest) <= (event.t, event.digest):
+        return "duplicate"
+    if event.t < context.watermark - context.rules.lateness:
+        return "late"
+    if person.trimmed is not None and event.t <= person.trimmed:
+        return "trimmed"
+    return None
+
+
+def put_event(
+    person: Person, known: JourneyEvent | None, event: JourneyEvent, facts: list[Fact], context: Context
+) -> Folded:
+    """Put an event into the journey, in the place of what was `known` of it; `facts` are those that are counted already."""
+    events = person.events
     newest = known is None and (not events or event.t > events[-1].t)
     if newest:
         after = (*events, event)
@@ -55,62 +76,84 @@ def fold_touch(node: Person | None, entry: Touch, context: Context) -> Folded:
             insort(changed, event)
             after = tuple(changed)
         earliest = event.t if known is None else min(event.t, known.t)
-        if known is not None:
-            facts += negated(event_facts(known))
     # The newest click is no visit, and no visit that is known can have landed from it.
-    if (event.cls in _VISIT_LIKE and not (newest and event.cls == CLICK)) or known is not None:
-        facts += _visit_facts(events, after, earliest)
+    visiting = (event.cls in VISIT_LIKE and not (newest and event.cls == CLICK)) or known is not None
+    return put_events(person, after, earliest, facts, context, visiting=visiting)
 
+
+def put_events(
+    person: Person, after: tuple[JourneyEvent, ...], earliest: int, facts: list[Fact], context: Context, *, visiting: bool
+) -> Folded:  # fmt: skip
+    """Make `after` the journey, which differs from `earliest` on; `visiting` says whether visits can have changed."""
+    if visiting:
+        facts += _visit_facts(person.events, after, earliest)
     trimmed = person.trimmed
     if len(after) > context.rules.journey_max:
         cut = len(after) - context.rules.journey_max
-        trimmed = after[cut - 1].t
+        trimmed = after[cut - 1].t if trimmed is None else max(trimmed, after[cut - 1].t)
         after = after[cut:]
-    first = event.t if person.first is None else min(person.first, event.t)
-    person = Person(after, person.conversions, first, trimmed)
-    return _refile(person, earliest, facts, context)
+        person = _without_given(person, after)
+    return refile(person._replace(events=after, trimmed=trimmed), earliest, facts, context)
 
 
 def fold_stage(node: Person | None, entry: Stage, context: Context) -> Folded:
     """A stage event that is configured as a conversion arrives."""
-    person = _forget(node or EMPTY, context)
-    if entry.stage not in context.rules.conversions:
-        return Folded(person, dropped="ignored")
-    conversion = Conversion(
+    person = forget(node or EMPTY, context)
+    conversion = stage_conversion(entry)
+    known = known_conversion(person, conversion.id)
+    reason = refused_stage(conversion, known, context)
+    if reason is not None:
+        return Folded(person, dropped=reason)
+    return put_conversion(person, known, conversion, context)
+
+
+def stage_conversion(entry: Stage | GivenStage) -> Conversion:
+    """A stage as a conversion of its own."""
+    return Conversion(
         t=entry.t, id=f"s:{entry.event_id}", type=entry.stage, event_id=entry.event_id,
         gross=entry.value, net=entry.value, margin=None, net_margin=None, is_new=None,
         digest=entry.digest, gone=None, restated=False, filed=None,
     )  # fmt: skip
-    known = _known(person, conversion.id)
+
+
+def refused_stage(conversion: Conversion, known: Conversion | None, context: Context) -> str | None:
+    """Why a stage has no effect at its first node; None when it has."""
+    if conversion.type not in context.rules.conversions:
+        return "ignored"
     if known is not None and (known.t, known.digest) <= (conversion.t, conversion.digest):
-        return Folded(person, dropped="duplicate")
-    if entry.t < context.watermark - context.rules.lateness:
-        return Folded(person, dropped="late")
-    return _replace(person, known, conversion, context)
+        return "duplicate"
+    return "late" if conversion.t < context.watermark - context.rules.lateness else None
 
 
 def fold_order(node: Person | None, entry: OrderMove, context: Context) -> Folded:
     """The order's node says how the order now stands; it replaces what it said before."""
-    person = _forget(node or EMPTY, context)
-    conversion = Conversion(
+    person = forget(node or EMPTY, context)
+    conversion = order_conversion(entry)
+    return put_conversion(person, known_conversion(person, conversion.id), conversion, context)
+
+
+def order_conversion(entry: OrderMove) -> Conversion:
+    """An order as its person has it."""
+    return Conversion(
         t=entry.t, id=f"o:{entry.order_id}", type="purchase", event_id=entry.event_id,
         gross=entry.gross, net=entry.net, margin=entry.margin, net_margin=entry.net_margin, is_new=entry.is_new,
         digest=0, gone=entry.gone, restated=False, filed=None,
     )  # fmt: skip
-    return _replace(person, _known(person, conversion.id), conversion, context)
 
 
-def _twin(events: tuple[JourneyEvent, ...], event_id: str) -> JourneyEvent | None:
+def twin(events: tuple[JourneyEvent, ...], event_id: str) -> JourneyEvent | None:
+    """The event of this id."""
     if event_id not in map(_event_id, events):
         return None
     return next(other for other in events if other.event_id == event_id)
 
 
-def _known(person: Person, conversion_id: str) -> Conversion | None:
+def known_conversion(person: Person, conversion_id: str) -> Conversion | None:
+    """The conversion of this id."""
     return next((other for other in person.conversions if other.id == conversion_id), None)
 
 
-def _replace(person: Person, known: Conversion | None, conversion: Conversion, context: Context) -> Folded:
+def put_conversion(person: Person, known: Conversion | None, conversion: Conversion, context: Context) -> Folded:
     """Put a conversion in the place of what was known of it, and file what that changes."""
     if known is None and person.closed is not None and conversion.t <= person.closed:
         return Folded(person, dropped="trimmed")
@@ -124,7 +167,7 @@ def _replace(person: Person, known: Conversion | None, conversion: Conversion, c
             conversion = conversion._replace(filed=known.filed, restated=True)
             facts = conversion_facts(conversion) + negated(conversion_facts(known))
             insort(others, conversion)
-            folded = _refile(person._replace(conversions=tuple(others)), earliest, facts, context)
+            folded = refile(person._replace(conversions=tuple(others)), earliest, facts, context)
             if not any(other.id == conversion.id for other in folded.changed):
                 folded.changed = [*folded.changed, conversion]
             return folded
@@ -137,14 +180,19 @@ def _replace(person: Person, known: Conversion | None, conversion: Conversion, c
     if len(others) > CONVERSIONS_MAX:
         if others[0] is conversion and known is None:
             return Folded(person, dropped="trimmed")
-        closed = others.pop(0).t
-    folded = _refile(person._replace(conversions=tuple(others), closed=closed), earliest, facts, context)
+        gone = others.pop(0)
+        closed = gone.t
+        if person.given is not None:
+            by = {name: device for name, device in person.given.conversions.items() if name != gone.id}
+            spares = tuple(spare for spare in person.given.spare_conversions if spare.what.t > gone.t)
+            person = person._replace(given=person.given._replace(conversions=by, spare_conversions=spares))
+    folded = refile(person._replace(conversions=tuple(others), closed=closed), earliest, facts, context)
     if conversion.gone is not None:
         folded.changed = [*folded.changed, conversion]
     return folded
 
 
-def _refile(person: Person, earliest: int, facts: list[Fact], context: Context) -> Folded:
+def refile(person: Person, earliest: int, facts: list[Fact], context: Context) -> Folded:
     """Re-attribute the conversions at or after `earliest` that are not sealed, and file the differences."""
     conversions = person.conversions
     if not conversions or conversions[-1].t < earliest:
@@ -205,10 +253,22 @@ def _since(events: tuple[JourneyEvent, ...], earliest: int) -> tuple[JourneyEven
     return events[bisect_left(events, start - LANDING_BY_ID, 0, i, key=_time) :]
 
 
-def _forget(person: Person, context: Context) -> Person:
+def forget(person: Person, context: Context) -> Person:
     """Drop touch events that no conversion still to come can use: they are sealed on both sides."""
     horizon = context.sealed - context.rules.keep
     events = person.events
     if not events or events[0].t >= horizon:
         return person
-    return person._replace(events=events[bisect_left(events, horizon, key=_time) :])
+    after = events[bisect_left(events, horizon, key=_time) :]
+    return _without_given(person, after)._replace(events=after)
+
+
+def _without_given(person: Person, after: tuple[JourneyEvent, ...]) -> Person:
+    """The person without knowing who gave what is no longer in the journey `after`."""
+    given = person.given
+    if given is None:
+        return person
+    held = {event.event_id for event in after}
+    touches = {name: device for name, device in given.touches.items() if name in held}
+    spares = tuple(spare for spare in given.spare_touches if after and spare.what.t >= after[0].t)
+    return person._replace(given=given._replace(touches=touches, spare_touches=spares))

@@ -61,17 +61,64 @@ class Conversion(NamedTuple):
     filed: Filed | None
 
 
-class Person(NamedTuple):
-    """A journey. `first` is the time of the earliest touch event ever seen, `trimmed` of the latest that fell off its end.
+class Linked(NamedTuple):
+    """A device's link: from `t` on it belongs to `customer`. Sorts by `(t, event_id)`."""
 
-    `closed` is the time of the latest conversion that fell off: those at or before it stay as they are filed.
+    t: int
+    event_id: str
+    customer: str
+
+
+class Away(NamedTuple):
+    """Something anonymous that a device has given to a customer, and may have to take back."""
+
+    what: JourneyEvent | Conversion
+    owner: str
+
+
+class Device(NamedTuple):
+    """What a linked device knows beside the journey that is its own.
+
+    `firsts` are the earliest links of its first customers, one each: more of them than the bound make it shared. `last` is the time
+    of the latest event or link.
+    """
+
+    links: tuple[Linked, ...] = ()
+    firsts: tuple[Linked, ...] = ()
+    touches: tuple[Away, ...] = ()
+    conversions: tuple[Away, ...] = ()
+    last: int = 0
+
+
+class Spare(NamedTuple):
+    """What a customer was given beside what stands: another one gave the same event or conversion (None: nobody, it came directly)."""
+
+    device: str | None
+    what: JourneyEvent | Conversion
+
+
+class Given(NamedTuple):
+    """Which of a customer's touch events and conversions came through which device, by event id or conversion id."""
+
+    touches: dict[str, str] = {}
+    conversions: dict[str, str] = {}
+    spare_touches: tuple[Spare, ...] = ()
+    spare_conversions: tuple[Spare, ...] = ()
+
+
+class Person(NamedTuple):
+    """A journey: a customer's, or a device's as far as it belongs to no customer.
+
+    `trimmed` is the time of the latest touch event that fell off its end, `closed` of the latest conversion that fell off: those
+    at or before it stay as they are filed.
     """
 
     events: tuple[JourneyEvent, ...] = ()
     conversions: tuple[Conversion, ...] = ()
-    first: int | None = None
     trimmed: int | None = None
     closed: int | None = None
+    device: Device | None = None
+    given: Given | None = None
 
 
 class Report(NamedTuple):
@@ -101,11 +148,15 @@ class Refunded(NamedTuple):
 
 
 class Order(NamedTuple):
-    """All reports of one order, its refunds and cancels, and whom it has last been given to."""
+    """All reports of one order, its refunds and cancels, and whom it has last been given to.
+
+    `aliases` are (time, event id, person) of duplicates that did not win: their ids link all the same.
+    """
 
     reports: tuple[Report, ...] = ()
     refunds: tuple[Refunded, ...] = ()
     owner: str | None = None
+    aliases: tuple[tuple[int, str, str], ...] = ()
 
 
 class CostRow(NamedTuple):

@@ -97,8 +97,8 @@ def _read(driver: Driver) -> tuple[Replay, set[tuple[str, int, int, str]], dict[
             except Rejected as reason:
                 rejected.add((topic, record.partition, record.offset, reason.code))
                 continue
-            if taken.entry is not None:
-                wanted[source_id(topic, record.partition), record.offset, taken.entry.k] = taken.entry.key
+            for entry in taken.entries:
+                wanted[source_id(topic, record.partition), record.offset, entry.k] = entry.key
     replay.finish()
     return replay, rejected, wanted
 

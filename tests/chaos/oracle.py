@@ -99,8 +99,8 @@ def _batch(stack: Stack, verdict: Verdict) -> tuple[Replay, dict[Place, str], di
                 rejected[topic, record.partition, record.offset] = reason.code
                 spoilt[topic, record.value] += 1
                 continue
-            if taken.entry is not None:
-                entries[source_id(topic, record.partition), record.offset, taken.entry.k] = taken.entry.key
+            for entry in taken.entries:
+                entries[source_id(topic, record.partition), record.offset, entry.k] = entry.key
     replay.finish()
     return replay, rejected, entries, spoilt
 

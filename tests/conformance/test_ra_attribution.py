@@ -43,6 +43,7 @@ from attribution.rules import Rules
 from examples.ra_attribution import convert
 from models.results import Attribution
 from models.settings import Marketing, Rate, load_marketing
+from models.wire import AnyEntry
 from streams.rates import load_rates
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -248,10 +249,10 @@ def published_again(
     after = Replay(marketing, rates)
     after.nodes, after.rollups, after.highest = before.nodes, before.rollups, before.highest
     intake, context = Intake(marketing, rates), Context(Rules(marketing, number=2), before.highest, before.highest)
-    pending = deque(intake.take(topic, value, 1 << 62, 1000 + i).entry for i, (topic, value) in enumerate(records))
+    taken = (intake.take(topic, value, 1 << 62, 1000 + i) for i, (topic, value) in enumerate(records))
+    pending: deque[AnyEntry] = deque(entry for one in taken for entry in one.entries)
     while pending:
         entry = pending.popleft()
-        assert entry is not None
         folded = fold(after.nodes.get(entry.key), entry, context)
         if folded.dropped is not None:
             after.dropped[folded.dropped] += 1

@@ -89,8 +89,7 @@ class Driver:
         stop = min(origin.position + count, len(origin.records))
         for offset in range(origin.position, stop):
             taken = self._intake.take(origin.topic, origin.records[offset], NO_CLOCK, offset)
-            if taken.entry is not None:
-                entries.append(taken.entry)
+            entries += taken.entries
             max_time = taken.t if max_time is None else max(max_time, taken.t)
         self._send(source, entries, fail)
         if not fail:
@@ -99,9 +98,9 @@ class Driver:
     def mark(self, sources: Iterable[str] = (), partitions: Iterable[int] = (), *, idle: bool = False) -> None:
         """Tell every partition of the log how far these have come."""
         marks = [Mark(s.name, s.position, s.max_time, idle) for s in map(self.sources.__getitem__, sources)]
-        marks += [
-            Mark(source_id(JOURNEY, p), self.stored[p].offset, self.progress(p).watermark, False) for p in partitions
-        ]
+        for p in partitions:
+            own = self.progress(p)
+            marks.append(Mark(source_id(JOURNEY, p), self.stored[p].offset, own.watermark, False, own.heard))
         for target in range(self.partitions):
             self.log[target].append(encode(Block(FORMAT, "marks", [], marks)))
 
@@ -157,7 +156,7 @@ class Driver:
         for name, source in self.sources.items():
             self.ingest(name, len(source.records))
         self.mark(self.sources, idle=True)
-        for _ in range(3):
+        for _ in range(4):
             while sum(self.stitch(p, 1 << 30) for p in range(self.partitions)):
                 pass
             self.mark(partitions=range(self.partitions))

@@ -20,7 +20,18 @@ from attribution.outcome import describe
 from attribution.replay import Replay
 from models.settings import DAY, HOUR, Lookback, Marketing, Topics, micros
 from models.settings import Conversion as Stages
-from models.wire import CostReport, OrderMove, OrderReport, RefundReport, Stage, Touch, decode_block
+from models.wire import (
+    CostReport,
+    GivenStage,
+    GivenTouch,
+    OrderMove,
+    OrderReport,
+    RefundReport,
+    Stage,
+    Touch,
+    Withdrawal,
+    decode_block,
+)
 from tests.core.driver import NO_CLOCK, Driver
 from tests.core.replayed import lines
 from tests.histories import History, generate
@@ -35,7 +46,9 @@ DUPLICATES = 0.05
 LEAST = {
     "late touch changes credit": 0.25,
     "refund before its order": 0.15,
-    "order reaches two persons": 0.05,
+    "order reaches two persons": 0.10,
+    "hand-over": 0.20,
+    "taken back": 0.20,
     "restated cost": 0.10,
     "redelivered": 0.50,
     "duplicate": 0.40,
@@ -160,12 +173,12 @@ def states(nodes: dict[str, Node]) -> dict[str, Any]:
     for key, node in nodes.items():
         if isinstance(node, Person):
             if node != Person():
-                found[key] = ([_state(conversion) for conversion in node.conversions], node.first, node.trimmed)
+                found[key] = ([_state(conversion) for conversion in node.conversions], node.trimmed)
         else:
             found[key] = node
     # An order that waits for its report has no conversion anywhere yet, but its refunds are kept all the same.
     assert all(isinstance(node, Order) or key[0] in "acek" for key, node in nodes.items())
-    return {key: state for key, state in found.items() if state != ([], None, None)}
+    return {key: state for key, state in found.items() if state != ([], None)}
 
 
 def _state(conversion: Conversion) -> Conversion:
@@ -178,6 +191,8 @@ def features(driver: Driver) -> set[str]:
     seen = set(driver.dropped) | ({"redelivered"} if driver.redelivered else set())
     position: dict[tuple[str, str], int] = {}
     costs: dict[str, set[int]] = defaultdict(set)
+    given: dict[str, set[str]] = defaultdict(set)
+    handed: set[str] = set()
     at = 0
     for blocks in driver.log:
         for packed in blocks:
@@ -188,6 +203,14 @@ def features(driver: Driver) -> set[str]:
                         position.setdefault((entry.key, entry.event_id), at)
                     case Stage():
                         position.setdefault((entry.key, f"s:{entry.event_id}"), at)
+                    case GivenTouch():
+                        position.setdefault((entry.key, entry.event_id), at)
+                        given[entry.device].add(entry.key)
+                        handed.add(entry.event_id)
+                    case GivenStage():
+                        position.setdefault((entry.key, f"s:{entry.event_id}"), at)
+                    case Withdrawal():
+                        seen.add("taken back")
                     case OrderMove():
                         position.setdefault((entry.key, f"o:{entry.order_id}"), at)
                         seen |= {"order reaches two persons"} if entry.gone == "moved" else set()
@@ -200,6 +223,7 @@ def features(driver: Driver) -> set[str]:
                     case _:
                         pass
     seen |= {"restated cost"} if any(len(amounts) > 1 for amounts in costs.values()) else set()
+    seen |= {"hand-over"} if any(len(owners) > 1 for owners in given.values()) else set()
     for (key, what), at in position.items():
         if what == "refund" and position.get((key, "report"), 0) > at:
             seen.add("refund before its order")
@@ -289,8 +313,8 @@ def send(driver: Driver, source: str, *records: bytes) -> None:
 
 
 def settle(driver: Driver) -> None:
-    """Fold what is in the log, let all announce their watermarks to all, and fold that."""
-    for _ in range(2):
+    """Fold what is in the log, let all announce their watermarks to all, and fold that, until what moves has moved twice."""
+    for _ in range(3):
         for partition in range(driver.partitions):
             driver.stitch(partition, 1 << 30)
         driver.mark(partitions=range(driver.partitions))

@@ -105,18 +105,38 @@ def test_marks_of_strangers_decide_nothing() -> None:
     assert (made.watermark, made.sealed, made.highest) == (10, NEVER, 30)
 
 
-def test_sealing_waits_for_every_partitions_announcement_and_takes_the_least() -> None:
+def announced(source: str, t: int | None, heard: int, *, to: int = 1) -> Mark:
+    return Mark(source, to, t, False, heard)
+
+
+def test_what_was_heard_waits_for_every_partition_and_is_the_least() -> None:
     made = progress(mark("journey-events/0", 100))
-    assert made.sealed == NEVER
+    assert made.heard == NEVER
     made.mark(mark("journey-events/1", NEVER), SOURCES, PARTITIONS)
-    assert made.sealed == NEVER
+    assert made.heard == NEVER
     made.mark(mark("journey-events/1", 70, to=2), SOURCES, PARTITIONS)
-    assert made.sealed == 70
+    assert made.heard == 70
     made.mark(mark("journey-events/1", 130, to=3), SOURCES, PARTITIONS)
-    assert made.sealed == 100
+    assert made.heard == 100
     made.mark(mark("journey-events/1", 80, to=2), SOURCES, PARTITIONS)
-    assert made.sealed == 100
-    assert made.watermark == NEVER
+    assert made.heard == 100
+    assert (made.watermark, made.sealed) == (NEVER, NEVER)
+
+
+def test_sealing_waits_until_every_partition_has_heard_from_all() -> None:
+    """A move takes two hops: what a partition has still to pass on, it has not heard of yet."""
+    made = progress(announced("journey-events/0", 100, NEVER), announced("journey-events/1", 90, NEVER))
+    assert (made.heard, made.sealed) == (90, NEVER)
+    made.mark(announced("journey-events/0", 100, 80, to=2), SOURCES, PARTITIONS)
+    assert made.sealed == NEVER
+    made.mark(announced("journey-events/1", 90, 60, to=2), SOURCES, PARTITIONS)
+    assert made.sealed == 60
+    made.mark(announced("journey-events/1", 90, 90, to=3), SOURCES, PARTITIONS)
+    assert made.sealed == 80
+    made.mark(announced("journey-events/0", 100, 70, to=3), SOURCES, PARTITIONS)
+    assert made.sealed == 80
+    made.mark(announced("journey-events/9", 500, 500), SOURCES, PARTITIONS)
+    assert (made.heard, made.sealed) == (90, 80)
 
 
 def test_the_highest_event_time_is_of_sources_alone() -> None:

@@ -13,15 +13,20 @@ from hypothesis import strategies as st
 
 from attribution.facts import CLICKS, CONVERSION
 from attribution.nodes.state import (
+    Away,
     Conversion,
     CostRow,
+    Device,
     Filed,
+    Given,
     JourneyEvent,
+    Linked,
     Node,
     Order,
     Person,
     Refunded,
     Report,
+    Spare,
     TouchRef,
 )
 from models.settings import HOUR, RULE_MODELS
@@ -78,18 +83,54 @@ PERSONS = st.builds(
     st.lists(CONVERSIONS, max_size=3).map(tuple),
     maybe(TIMES),
     maybe(TIMES),
-    maybe(TIMES),
+    st.none(),
+    st.none(),
 )
+LINKS = st.lists(st.builds(Linked, TIMES, IDS, st.sampled_from(["c:1", "c:2", "c:é"])), max_size=4).map(tuple)
+# What is given away, and what is given beside what stands, carries no credit and, at its receiver, no cost.
+PLAIN = CONVERSIONS.map(lambda conversion: conversion._replace(filed=None))
+DEVICES = st.builds(
+    Device,
+    LINKS,
+    LINKS,
+    st.lists(st.builds(Away, EVENTS, st.sampled_from(["c:1", "c:2"])), max_size=4).map(tuple),
+    st.lists(st.builds(Away, PLAIN, st.sampled_from(["c:1", "c:2"])), max_size=3).map(tuple),
+    TIMES,
+)
+SOURCES = st.sampled_from(["a:1", "a:2", "a:é"])
+
+
+@st.composite
+def customers(draw: st.DrawFn) -> Person:
+    person = draw(PERSONS)
+    touches = {event.event_id: draw(SOURCES) for event in person.events if draw(st.booleans())}
+    conversions = {conversion.id: draw(SOURCES) for conversion in person.conversions if draw(st.booleans())}
+    spares = st.lists(st.builds(Spare, maybe(SOURCES), EVENTS), max_size=3).map(tuple)
+    others = st.lists(st.builds(Spare, maybe(SOURCES), PLAIN), max_size=3).map(tuple)
+    # One id once, as in a journey.
+    events = tuple({event.event_id: event for event in person.events}.values())
+    held = tuple({conversion.id: conversion for conversion in person.conversions}.values())
+    return person._replace(
+        events=events, conversions=held, given=Given(touches, conversions, draw(spares), draw(others))
+    )
+
+
+@st.composite
+def devices(draw: st.DrawFn) -> Person:
+    return draw(PERSONS)._replace(device=draw(DEVICES))
+
+
 REPORTS = st.builds(
     Report, TIMES, IDS, maybe(TIMES), IDS, MICROS, maybe(MICROS), NAMES, st.integers(1, 10**18),
     st.integers(0, 12), maybe(st.booleans()), DIGESTS,
 )  # fmt: skip
 REFUNDS = st.builds(Refunded, TIMES, IDS, maybe(MICROS), maybe(NAMES), DIGESTS)
 ORDERS = st.builds(
-    Order, st.lists(REPORTS, max_size=3).map(tuple), st.lists(REFUNDS, max_size=3).map(tuple), maybe(IDS)
-)
+    Order, st.lists(REPORTS, max_size=3).map(tuple), st.lists(REFUNDS, max_size=3).map(tuple), maybe(IDS),
+    st.lists(st.tuples(TIMES, IDS, IDS), max_size=2).map(tuple),
+)  # fmt: skip
 COSTS = st.builds(CostRow, TIMES, TIMES, TIMES, NAMES, DIMS, MICROS, DIGESTS)
-NODES: st.SearchStrategy[Node] = PERSONS | ORDERS | COSTS
+NODES: st.SearchStrategy[Node] = PERSONS | devices() | customers() | ORDERS | COSTS
 LIMITS = settings(max_examples=300, deadline=None)
 
 
@@ -167,7 +208,7 @@ def test_canonical_uuids_take_16_bytes_each() -> None:
 
 @pytest.mark.parametrize("number", [0, FORMAT + 1, 99])
 def test_a_format_that_is_not_known_is_refused(number: int) -> None:
-    fields = msgspec.msgpack.decode(pack_node(Person(first=5), Names()))
+    fields = msgspec.msgpack.decode(pack_node(Person(trimmed=5), Names()))
     assert fields[0] == FORMAT
     with pytest.raises(ValueError, match=f"format {number}"):
         unpack_node(msgspec.msgpack.encode([number, *fields[1:]]), Names())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from attribution.watermarks import Progress
+from attribution.nodes.base import NEVER
 from models.errors import ConfigError
 from models.settings import Infrastructure, Marketing, Topics
 from models.wire import Block, Mark
@@ -123,15 +123,19 @@ async def test_a_partition_of_the_log_announces_when_its_watermark_has_moved(wor
     bench = Bench(ALONE)
     worker.claims.parts = {JOURNEY: bench.part}
     (first,) = await worker.round()
-    assert first == Mark("journey-events/0", 0, Progress().watermark, False)
+    assert first == Mark("journey-events/0", 0, NEVER, False, NEVER)
     bench.append(Block(1, "marks", [], [Mark(name, 1, T0, False) for name in SOURCES[1:]]))
     await bench.work()
     assert await worker.round() == [], "its position is no news"
     bench.append(Block(1, "marks", [], [Mark(SOURCES[0], 1, T0, False)]))
     await bench.work()
-    assert await worker.round() == [Mark("journey-events/0", 2, T0, False)]
+    (second,) = await worker.round()
+    assert second == Mark("journey-events/0", 2, T0, False, NEVER)
+    bench.append(Block(1, "marks", [], [second]))
+    await bench.work()
+    assert await worker.round() == [Mark("journey-events/0", 3, T0, False, T0)], "what it has heard of is news"
     worker.claims.parts = {JOURNEY: bench.claim()}
-    assert await worker.round() == [Mark("journey-events/0", 2, T0, False)]
+    assert await worker.round() == [Mark("journey-events/0", 3, T0, False, T0)]
 
 
 # The end of a log, by its last fetch response
