@@ -31,7 +31,6 @@ RETENTION = 400 * DAY
 """How long after its last event an order, a person with conversions, or a cost is kept: costs and refunds are accepted that long."""
 
 
-
 def _touch(node: Person | None, entry: Touch, context: Context) -> Folded:
     if node is not None and node.given is not None:
         return customer.fold_touch(node, entry, context)

@@ -105,5 +105,3 @@ def _unpack_given(packed: list[Any], person: Person, events: Unpack, conversions
 def _named(packed: Any, ids: list[str]) -> dict[str, str]:
     devices, indexes = packed
     return {name: devices[i] for name, i in zip(ids, indexes, strict=True) if devices[i] is not None}
-
-

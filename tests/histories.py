@@ -274,9 +274,7 @@ class _Writer:
 
     def device(self) -> Body:
         """A device, mostly one that is used."""
-        used = [
-            {"anonymous_id": ids["anonymous_id"]} for forms in self.ids for ids in forms if "anonymous_id" in ids
-        ]
+        used = [{"anonymous_id": ids["anonymous_id"]} for forms in self.ids for ids in forms if "anonymous_id" in ids]
         return dict(self.rng.choice(used)) if used else {"anonymous_id": "d0"}
 
     def customer(self) -> Body:

@@ -204,9 +204,7 @@ class Result:
             if event.type in names and event.consent and start <= event.t < end:
                 counts[names[event.type]][event.dims] += 1
         counts["touches"] = Counter(
-            event.dims
-            for event in self.counted
-            if event.type != "visit" and event.consent and start <= event.t < end
+            event.dims for event in self.counted if event.type != "visit" and event.consent and start <= event.t < end
         )
         for journey in self.journeys.values():
             visits = [touch for touch in journey.touches if touch.type == "visit" and start <= touch.t < end]
