@@ -396,13 +396,13 @@ def create_app(infra: Infrastructure | None = None, marketing: Marketing | None 
 
     @app.agent(sources, concurrency=1, name="ingest")
     async def ingest(stream: Any) -> None:
-        async for event in stream.noack().events():
-            await runtime.lanes.put(event)
+        async for batch in stream:
+            await runtime.lanes.put(batch)
 
     @app.agent(journey, concurrency=1, name="stitch")
     async def stitch(stream: Any) -> None:
-        async for event in stream.noack().events():
-            await runtime.lanes.put(event)
+        async for batch in stream:
+            await runtime.lanes.put(batch)
 
     add_pages(app)
     return app

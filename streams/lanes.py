@@ -1,7 +1,7 @@
 """Lanes: an agent hands its batches on, and each partition is worked in a task of its own, in order.
 
-The whole agent, on a topic declared with `RawSchema` and with concurrency 1, is a loop over `stream.noack().events()`
-that awaits `lanes.put(event)`.
+The whole agent, on a topic declared with `RawSchema` and with concurrency 1, is a loop over its stream that awaits
+`lanes.put(batch)`. Faust acknowledges a batch when the loop goes on to the next: that is not what commits it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from faust.types import TP
 
@@ -26,18 +25,18 @@ class _Lane:
     tp: TP
     slots: asyncio.Semaphore
     before: asyncio.Task[None] | None  # this partition's last lane, where it was slow to end
-    queue: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
+    queue: asyncio.Queue[Batch] = field(default_factory=asyncio.Queue)
     closed: bool = False
     failures: int = 0
     task: asyncio.Task[None] | None = None
 
     def close(self) -> None:
-        """Cancel the work under way and acknowledge what is queued; wakes whoever waits for a slot."""
+        """Cancel the work under way and drop what is queued; wakes whoever waits for a slot."""
         self.closed = True
         if self.task is not None:
             self.task.cancel()
         while not self.queue.empty():
-            self.queue.get_nowait().ack()
+            self.queue.get_nowait()
             self.queue.task_done()
         self.slots.release()
 
@@ -45,8 +44,7 @@ class _Lane:
 class Lanes:
     """`work(batch)` for each batch: one at a time and in order within a partition, concurrently between partitions.
 
-    Every Faust event is acknowledged exactly when its batch is through, whatever became of it. `work` says
-    `consumer.done(batch)` once it is applied. A failure of `work` is logged and reported to `on_error(tp, error)`; the
+    `work` says `consumer.done(batch)` once it is applied. A failure of `work` is logged and reported to `on_error(tp, error)`; the
     partition is read again from its stored position after `backoff` (first, longest) seconds.
     """
 
@@ -69,24 +67,17 @@ class Lanes:
         self._known: Consumer | None = None
         self._stopping = False
 
-    async def put(self, event: Any) -> None:
-        """Hand on one event whose value is a `Batch`; waits while that partition's lane is full."""
-        batch: Batch = event.value
+    async def put(self, batch: Batch) -> None:
+        """Hand on one batch; waits while its partition's lane is full."""
         consumer = self._consumer()
         if self._stopping or not consumer.current(batch):
-            event.ack()
             return
         lane = self._lane(batch.tp)
-        try:
-            await lane.slots.acquire()
-        except asyncio.CancelledError:
-            event.ack()
-            raise
+        await lane.slots.acquire()
         if lane.closed:
-            event.ack()
             lane.slots.release()  # for the next who waits
             return
-        lane.queue.put_nowait(event)
+        lane.queue.put_nowait(batch)
 
     async def revoke(self, tps: set[TP]) -> None:
         """Drop the lanes of these partitions. Called by the consumer."""
@@ -131,11 +122,10 @@ class Lanes:
             await asyncio.wait({lane.before})
         lane.before = None
         while not lane.closed:
-            event = await lane.queue.get()
+            batch = await lane.queue.get()
             try:
-                await self._one(lane, event.value)
+                await self._one(lane, batch)
             finally:
-                event.ack()
                 lane.queue.task_done()
                 lane.slots.release()
 

@@ -114,6 +114,11 @@ class Cluster:
         self.logs[tp].end += 1
         self.wake()
 
+    def recreate(self, tp: TP) -> None:
+        """Delete a partition with all its records and make it anew."""
+        self.logs[tp] = Log()
+        self.wake()
+
     def wake(self) -> None:
         """Let waiting fetches look again."""
         self._appended.set()

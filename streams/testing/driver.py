@@ -198,6 +198,14 @@ class Driver:
             self.revive()
             quiet = 0 if self.undone() else quiet + 1
 
+    def run_until(self, condition: Callable[[], Any], seconds: float = 30.0) -> None:
+        """Until `condition()` is true. Raises Unsettled after `seconds`."""
+        deadline = self.now + seconds
+        while not condition():
+            if self.now > deadline:
+                raise Unsettled(f"not within {seconds} s: {self.report()}")
+            self.advance(0.01)
+
     def report(self) -> str:
         """Where each partition stands and who holds it."""
         held = {tp: w.name for w in self.workers.values() if w.app.runtime.claims for tp in w.app.runtime.claims.parts}

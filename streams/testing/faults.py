@@ -74,10 +74,10 @@ class Weather(Faults):
             task.cancel()
             return await task
 
-        async def crashing(event: Any) -> None:
+        async def crashing(batch: Any) -> None:
             if self.strikes("agent", 0.2):
                 raise Failure("in the agent")
-            await put(event)
+            await put(batch)
 
         lanes._work, lanes.put = failing, crashing  # type: ignore[method-assign]
 

@@ -69,7 +69,7 @@ def differences(driver: Driver) -> Iterator[str]:
     """One line for each thing that is not as it must be, once all is settled."""
     replay, rejected, wanted = _read(driver)
     yield from _log(driver, wanted)
-    yield from _chains(driver)
+    yield from chains(driver)
     yield from _compare("dead letter", dict.fromkeys(driver.dead_letters()), dict.fromkeys(rejected))
     want = {a.conversion_id: plain(msgspec.to_builtins(a)) for a in replay.attributions()}
     yield from _compare("attribution", {key: plain(value) for key, value in driver.attributions().items()}, want)
@@ -121,7 +121,8 @@ def _entries(driver: Driver) -> Iterator[tuple[int, str, Any]]:
             yield record.partition, block.source, entry
 
 
-def _chains(driver: Driver) -> Iterator[str]:
+def chains(driver: Driver) -> Iterator[str]:
+    """One line for each node to which not each of its entries was applied once, in the order of the log."""
     want: dict[str, bytes] = {}
     seen: set[tuple[int, str, int, int]] = set()
     for partition, source, entry in _entries(driver):

@@ -16,12 +16,39 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import ConnectionError as Gone
 from redis.exceptions import TimeoutError as TimedOut
 
+from streams import tables
 from streams.memory_kafka import Cluster
 from streams.tables import connect
 from streams.testing.clock import Loop
 
 T = TypeVar("T")
 ANSWER_SECONDS = 5.0  # as `streams.tables.connect` has it
+
+
+class Held:
+    """A claim or commit stopped on its way to Redis, or its answer on its way back, until `release`."""
+
+    def __init__(self, what: str, answer: bool) -> None:
+        self.what = what
+        self.answer = answer
+        self.client: str | None = None
+        """Whose it is, once there is one."""
+        self._released = asyncio.Event()
+
+    @property
+    def released(self) -> bool:
+        """Whether it may go on."""
+        return self._released.is_set()
+
+    def release(self) -> None:
+        """Let it go on."""
+        self._released.set()
+
+    async def meet(self, client: str, what: str, answer: bool) -> None:
+        """Stay here when this is the first one wanted."""
+        if self.client is None and answer == self.answer and what.startswith(self.what):
+            self.client = client
+            await self._released.wait()
 
 
 class Line:
@@ -36,15 +63,23 @@ class Line:
         self.lose_reply = 0
         self.lost = 0
         self.stopped: asyncio.Event | None = None
+        self._held: list[Held] = []
         self._cluster = cluster
         self._clients: dict[str, Redis] = {}
         self._kept: set[asyncio.Task[None]] = set()
 
-    async def call(self, client: str, write: bool, send: Callable[[], Awaitable[T]]) -> T:
+    def hold(self, what: str, *, answer: bool = False) -> Held:
+        """Stop the next one that begins so: `claim {parcours:0:clicks:0}`, `commit {parcours:0:1}`, `commit`; or its answer."""
+        self._held.append(held := Held(what, answer))
+        return held
+
+    async def call(self, client: str, write: bool, send: Callable[[], Awaitable[T]], what: str = "") -> T:
         """`send` the request of a worker; `write`: one whose loss matters."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
         await self._cluster.running(client)
+        for held in self._held:
+            await held.meet(client, what, False)
         try:
             await asyncio.sleep(self.rng.uniform(*self.latency) + self.slow)
         except asyncio.CancelledError:
@@ -60,6 +95,8 @@ class Line:
             await self._wait(loop, self.stopped, send)
         result = loop.blocking(self._own(send))
         await asyncio.sleep(self.rng.uniform(*self.latency))
+        for held in self._held:
+            await held.meet(client, what, True)
         await self._cluster.running(client)
         if write and self.lose_reply:
             self.lose_reply -= 1
@@ -132,7 +169,7 @@ class WorkerRedis(Redis):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         write = args[0] == "EVALSHA"  # a claim, a commit
         return await self.line.call(
-            self.worker, write, lambda: super(WorkerRedis, self).execute_command(*args, **options)
+            self.worker, write, lambda: super(WorkerRedis, self).execute_command(*args, **options), _named(args)
         )
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
@@ -142,6 +179,14 @@ class WorkerRedis(Redis):
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         self.line.hang_up(self.worker)
+
+
+def _named(args: tuple[Any, ...]) -> str:
+    """`commit {parcours:0:1}meta` for that; nothing for what is neither claim nor commit."""
+    for name, script in (("claim", tables._CLAIM), ("commit", tables._COMMIT)):
+        if args[0] in ("EVALSHA", "EVAL") and args[1] in (script.sha, script.text):
+            return f"{name} {args[3]}"
+    return ""
 
 
 def connector(line: Line, client: str) -> Callable[..., Redis]:

@@ -94,7 +94,7 @@ def run(seed: int, redis: RedisServer, faults: Sequence[str] = tuple(FAULTS), st
     records = history(seed, rng)
     trial.records = len(records)
     plan = rng.sample(list(faults), strikes) if strikes <= len(faults) else rng.choices(list(faults), k=strikes)
-    with chained(), _small_blocks(), Driver(marketing(), redis, seed=seed) as driver:
+    with chained(), small_blocks(), Driver(marketing(), redis, seed=seed) as driver:
         weather = driver.cluster.faults = Weather(driver.rng, lambda: driver.now)
         driver.on_start.append(weather.onto)
         for name in "abc"[: rng.choice((2, 3))]:
@@ -116,13 +116,13 @@ def run(seed: int, redis: RedisServer, faults: Sequence[str] = tuple(FAULTS), st
 
 
 @contextlib.contextmanager
-def _small_blocks() -> Iterator[None]:
+def small_blocks(most: int = 3) -> Iterator[None]:
     """So that a fetch makes several blocks for one target."""
-    most, blocks.ENTRIES_MAX = blocks.ENTRIES_MAX, 3
+    before, blocks.ENTRIES_MAX = blocks.ENTRIES_MAX, most
     try:
         yield
     finally:
-        blocks.ENTRIES_MAX = most
+        blocks.ENTRIES_MAX = before
 
 
 def _portions(items: list[Published], count: int) -> Iterator[list[Published]]:

@@ -1,6 +1,6 @@
-"""Each protection taken out, one at a time: a simulation that then still passes protects nothing.
+"""Each protection taken out, one at a time: the test of the failure table that is about it must fail, whatever the seed.
 
-`make mutants` runs each against up to ten seeds and prints which seed noticed.
+`make mutants` runs each against its tests with ten seeds, those tests with nothing taken out first, and prints how many seeds failed.
 """
 
 from __future__ import annotations
@@ -12,29 +12,32 @@ import hashlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
+from attribution import filing, intake
+from attribution.money import convert, to_micros
+from attribution.nodes import person as person_node
 from streams import app, tables
 from streams.blocks import cut
 from streams.embedded import RedisServer
-from streams.lanes import Lanes
 from streams.marks import Marks
 from streams.outbox import Outbox
+from streams.positions import Claims
 from streams.stitch import JourneyPartition
-from streams.testing import trial
 from streams.transport import Consumer
+from tests.simulation import test_failure_table as table
 
 Mutant = Callable[[], AbstractContextManager[Any]]
 SEEDS = range(1, 11)
 
 
 @contextlib.contextmanager
-def _commit_without(check: str) -> Iterator[None]:
-    """The commit script without one of its conditions."""
-    script = tables._COMMIT
+def _script_without(script: Any, check: str) -> Iterator[None]:
+    """A script without one of its conditions."""
     assert script.text.count(check) == 1
     text = script.text.replace(check, "")
     with patch.object(script, "text", text), patch.object(script, "sha", hashlib.sha1(text.encode()).hexdigest()):
@@ -43,12 +46,12 @@ def _commit_without(check: str) -> Iterator[None]:
 
 def without_compare_and_set() -> AbstractContextManager[Any]:
     """A commit applies whatever position is stored."""
-    return _commit_without(" or (stored[2] or '0:0') ~= ARGV[2]")
+    return _script_without(tables._COMMIT, " or (stored[2] or '0:0') ~= ARGV[2]")
 
 
 def without_token() -> AbstractContextManager[Any]:
     """A commit applies whoever has claimed since."""
-    return _commit_without("stored[1] ~= ARGV[1] or ")
+    return _script_without(tables._COMMIT, "stored[1] ~= ARGV[1] or ")
 
 
 class _Forgetful(dict[str, tuple[int, int]]):
@@ -109,25 +112,6 @@ def without_sessions() -> AbstractContextManager[Any]:
     return patch.object(Consumer, "current", lambda self, batch: batch.tp in self._parts)
 
 
-def without_ack_in_finally() -> AbstractContextManager[Any]:
-    """Faust hears of a fetch only when it is applied."""
-
-    class Event:
-        def __init__(self, event: Any) -> None:
-            self.value, self._event = event.value, event
-
-        def ack(self) -> None:
-            if self.value.applied:
-                self._event.ack()
-
-    put = Lanes.put
-
-    async def wrapped(self: Any, event: Any) -> None:
-        await put(self, Event(event))
-
-    return patch.object(Lanes, "put", wrapped)
-
-
 def without_marks() -> AbstractContextManager[Any]:
     """Every source counts as idle: the watermark waits for nobody."""
     return patch.object(Marks, "_idle", lambda self, tp, part: True)
@@ -168,34 +152,165 @@ def without_blocks_first() -> AbstractContextManager[Any]:
     return patch.object(Outbox, "entries", later)
 
 
-MUTANTS: dict[str, Mutant] = {
-    "compare-and-set": without_compare_and_set,
-    "token": without_token,
-    "triples": without_triples,
-    "one in flight": without_one_in_flight,
-    "blocks before the position": without_blocks_first,
-    "moves and results before the position": without_sending_first,
-    "hole check": without_hole_check,
-    "sessions": without_sessions,
-    "watchdog": without_watchdog,
-    "acknowledgement in finally": without_ack_in_finally,
-    "marks": without_marks,
-    "verification after a rollback": without_verification,
+def without_recognition() -> AbstractContextManager[Any]:
+    """A commit that is found done counts as somebody else's."""
+    script = tables._COMMIT
+
+    class Forgetting:
+        text, sha = script.text, script.sha
+
+        async def __call__(self, *args: Any) -> Any:
+            reply = await script(*args)
+            return reply if reply == 1 else [reply[0], b"%d:0" % (1 << 60)]
+
+    return patch.object(tables, "_COMMIT", Forgetting())
+
+
+def without_force() -> AbstractContextManager[Any]:
+    """A claim at an older generation of the group is refused for ever."""
+    claim = Claims.claim
+
+    async def meek(self: Any, tp: Any, generation: int, force: bool = False) -> int | None:
+        return await claim(self, tp, generation, False)
+
+    return patch.object(Claims, "claim", meek)
+
+
+def without_gap_check() -> AbstractContextManager[Any]:
+    """Nobody looks whether a log without state begins at its beginning."""
+
+    async def silent(self: Any, part: Any, wanted: int, earliest: int | None) -> None:
+        await self._place(part, earliest or 0)
+
+    return patch.object(Consumer, "_stop_at_gap", silent)
+
+
+@contextlib.contextmanager
+def without_configuration_at_claims() -> Iterator[None]:
+    """A worker of an older configuration claims what one of a newer one has worked."""
+    with _script_without(
+        tables._CLAIM, "if config and tonumber(config) > tonumber(ARGV[4]) then return {'config', config, owner} end"
+    ):
+        yield
+
+
+def without_configuration_numbers() -> AbstractContextManager[Any]:
+    """Whatever configuration the log names applies from there on, whatever its number."""
+    fold = JourneyPartition._fold
+
+    def believing(self: Any, piece: Any, progress: Any, chunk: Any) -> int:
+        if piece.block.configured is not None:
+            progress.config = piece.block.configured.number - 1
+        return fold(self, piece, progress, chunk)
+
+    return patch.object(JourneyPartition, "_fold", believing)
+
+
+def without_what_is_on_file() -> AbstractContextManager[Any]:
+    """What a restated conversion had before is taken from the models there are now."""
+
+    def as_now(filed: Any) -> Any:
+        models = person_node.ONLY  # type: ignore[attr-defined]
+        return filed._replace(weights=tuple(item for item in filed.weights if item[0] in models))
+
+    facts = filing.conversion_facts
+    refile = person_node._refile
+
+    def refiling(person: Any, earliest: int, found: Any, context: Any) -> Any:
+        person_node.ONLY = context.rules.models  # type: ignore[attr-defined]
+        return refile(person, earliest, found, context)
+
+    def of_now(conversion: Any) -> Any:
+        filed = conversion.filed
+        return facts(conversion if filed is None else conversion._replace(filed=as_now(filed)))
+
+    return patch.multiple(person_node, _refile=refiling, conversion_facts=of_now)
+
+
+@contextlib.contextmanager
+def without_bounds() -> Iterator[None]:
+    """Amounts and times are taken as they come."""
+
+    def timely(moment: Any, path: str) -> int:
+        return intake.microseconds(moment)
+
+    def bounded(amount: Any, path: str, least: int = 0) -> int:
+        return to_micros(amount)
+
+    def converted(own: int, rate: tuple[int, int], path: str) -> int:
+        return convert(own, *rate)
+
+    with patch.multiple(intake, timely=timely, bounded=bounded, _converted=converted):
+        yield
+
+
+def without_bounded_buffers() -> AbstractContextManager[Any]:
+    """Whatever has come is fetched and delivered."""
+    return patch.multiple(Consumer, max_outstanding=1 << 30, max_outstanding_bytes=1 << 60)
+
+
+def without_kafkas_timestamp() -> AbstractContextManager[Any]:
+    """What is in the future is judged by the worker's clock."""
+    take = intake.Intake.take
+
+    def by_clock(self: Any, topic: str, value: Any, timestamp: int, offset: int) -> Any:
+        return take(self, topic, value, int(time.time() * 1_000_000), offset)
+
+    return patch.object(intake.Intake, "take", by_clock)
+
+
+MUTANTS: dict[str, tuple[Mutant, str]] = {
+    "compare-and-set": (without_compare_and_set, "test_one_slot_rolls_back_and_another_does_not"),
+    "token": (without_token, "test_zombie_at_a_source_that_was_reset"),
+    "numbers of entries (triples)": (without_triples, "test_killed_before_commit"),
+    "numbers of entries, of blocks sent twice": (without_triples, "test_block_sent_twice"),
+    "one block in flight": (without_one_in_flight, "test_block_lost"),
+    "blocks before the position": (without_blocks_first, "test_block_lost"),
+    "moves and results before the position": (without_sending_first, "test_killed_after_commit"),
+    "hole check": (without_hole_check, "test_agent_raises"),
+    "sessions": (without_sessions, "test_fetch_of_a_source_that_was_reset"),
+    "watchdog": (without_watchdog, "test_agent_loses_the_last_fetch"),
+    "marks": (without_marks, "test_one_topic_months_ahead"),
+    "verification after a rollback": (without_verification, "test_a_partition_at_its_end_rolls_back"),
+    "recognition of the own commit": (without_recognition, "test_redis_reply_lost"),
+    "claims by force": (without_force, "test_group_deleted"),
+    "gap check": (without_gap_check, "test_a_missing_head_is_a_loud_gap"),
+    "configuration numbers in claims": (
+        without_configuration_at_claims,
+        "test_an_older_configuration_does_not_take_over",
+    ),
+    "configuration numbers in the log": (without_configuration_numbers, "test_an_older_configuration_comes_late"),
+    "credit on file": (without_what_is_on_file, "test_restated_under_another_configuration"),
+    "bounds of amounts and times": (without_bounds, "test_poison"),
+    "bounds of buffers": (without_bounded_buffers, "test_slow_redis_and_a_hot_key"),
+    "Kafka's timestamp for the future": (without_kafkas_timestamp, "test_clock_skew"),
 }
+"""Each with the test of the failure table that must notice it."""
 
 
-def killed(mutant: Mutant | None, seed: int) -> str:
-    """What the trial of this seed found; empty when it noticed nothing."""
-    with RedisServer() as redis, mutant() if mutant else contextlib.nullcontext():
-        try:
-            found = trial.run(seed, redis).wrong
-        except Exception as error:
-            return repr(error)
-    return found[0] if found else ""
+def cases(test: str) -> list[dict[str, Any]]:
+    """The arguments of a test's other parameters: each must fail, or pass, by itself."""
+    found: list[dict[str, Any]] = [{}]
+    for mark in getattr(getattr(table, test), "pytestmark", []):
+        names = [name.strip() for name in mark.args[0].split(",")] if mark.name == "parametrize" else []
+        if len(names) == 1 and names != ["seed"]:
+            found = [{**case, names[0]: value} for case in found for value in mark.args[1]]
+    return found
+
+
+def killed(mutant: Mutant | None, test: str, seed: int) -> str:
+    """What the test of this seed found, in any of its cases; empty when it noticed nothing."""
+    for case in cases(test):
+        with RedisServer() as redis, mutant() if mutant else contextlib.nullcontext():
+            try:
+                getattr(table, test)(redis, seed, **case)
+            except Exception as error:
+                return str(error).strip() or repr(error)
+    return ""
 
 
 def main() -> int:
-    """Prints the table; 1 when a seed fails with nothing taken out."""
+    """Prints the table; 1 when a mutant survives a seed, or a test fails with nothing taken out."""
     if os.environ.get("PYTHONHASHSEED") != "0":
         command = [sys.executable, "-m", "tests.simulation.mutants", *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, "PYTHONHASHSEED": "0"})
@@ -203,15 +318,16 @@ def main() -> int:
     parser.add_argument("--only", choices=sorted(MUTANTS))
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    failed = [seed for seed in SEEDS if not options.only and killed(None, seed)]
-    print("| without | noticed by seed | first finding |\n|---|---|---|")
-    print(f"| (nothing taken out) | {failed or '-'} | |", flush=True)
-    for name, mutant in MUTANTS.items():
-        if options.only in (None, name):
-            finding = next(((seed, found) for seed in SEEDS if (found := killed(mutant, seed))), None)
-            seed, found = finding or ("survived", "")
-            print(f"| {name} | {seed} | {found[:90].replace('|', '/')} |", flush=True)
-    return 1 if failed else 0
+    chosen = {name: found for name, found in MUTANTS.items() if options.only in (None, name)}
+    good = True
+    print("| without | killed by | seeds killed of 10 | passed of 10 with it | first finding |\n|---|---|---|---|---|")
+    for name, (mutant, test) in chosen.items():
+        passed = sum(not killed(None, test, seed) for seed in SEEDS)
+        found = [finding for seed in SEEDS if (finding := killed(mutant, test, seed))]
+        good &= passed == len(found) == len(SEEDS)
+        first = " ".join(found[0].split())[:80].replace("|", "/") if found else "survived"
+        print(f"| {name} | {test} | {len(found)} | {passed} | {first} |", flush=True)
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

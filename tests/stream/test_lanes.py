@@ -96,8 +96,8 @@ class Worker:
 
         @app.agent(app.topic(topic, schema=RawSchema()), concurrency=1)
         async def ingest(stream: Any) -> None:
-            async for event in stream.noack().events():
-                await self.lanes.put(event)
+            async for batch in stream:
+                await self.lanes.put(batch)
 
     async def work(self, batch: Batch) -> None:
         self.seen.append(batch)
@@ -368,14 +368,9 @@ class FakeConsumer:
         return 0
 
 
-class FakeEvent:
-    def __init__(self, partition: int, offset: int, session: int = 0) -> None:
-        record: Any = SimpleNamespace(offset=offset)
-        self.value = Batch(TP("clicks", partition), [record], offset, session, 1, None)
-        self.acked = 0
-
-    def ack(self) -> None:
-        self.acked += 1
+def batch(partition: int, offset: int, session: int = 0) -> Batch:
+    record: Any = SimpleNamespace(offset=offset)
+    return Batch(TP("clicks", partition), [record], offset, session, 1, None)
 
 
 async def test_partitions_are_worked_concurrently_and_each_in_order() -> None:
@@ -389,23 +384,22 @@ async def test_partitions_are_worked_concurrently_and_each_in_order() -> None:
         done.append((batch.tp.partition, batch.start))
 
     lanes = Lanes(work, lambda: consumer)
-    events = [FakeEvent(p, offset) for offset in range(2) for p in range(2)]
+    batches = [batch(p, offset) for offset in range(2) for p in range(2)]
     async with asyncio.timeout(LIMIT):
-        for event in events:
-            await lanes.put(event)
+        for one in batches:
+            await lanes.put(one)
         await until(lambda: len(done) == 2)
         assert done == [(1, 0), (1, 1)]
-        full = asyncio.create_task(lanes.put(FakeEvent(0, 2)))
+        full = asyncio.create_task(lanes.put(batch(0, 2)))
         await asyncio.sleep(0)
         assert not full.done()  # the lane is full: one under way, one queued
         gate.set()
         await full
         await lanes.stop(LIMIT)
     assert [offset for partition, offset in done if partition == 0] == [0, 1, 2]
-    assert [event.acked for event in events] == [1, 1, 1, 1]
 
 
-async def test_after_a_failure_what_was_queued_is_skipped_and_acknowledged() -> None:
+async def test_after_a_failure_what_was_queued_is_skipped() -> None:
     consumer: Any = FakeConsumer()
     worked: list[int] = []
 
@@ -415,17 +409,16 @@ async def test_after_a_failure_what_was_queued_is_skipped_and_acknowledged() -> 
             raise ValueError("boom")
 
     lanes = Lanes(work, lambda: consumer, backoff=(0.25, 9.0))
-    events = [FakeEvent(0, 0), FakeEvent(0, 1), FakeEvent(0, 0, session=1)]
+    batches = [batch(0, 0), batch(0, 1), batch(0, 0, session=1)]
     async with asyncio.timeout(LIMIT):
-        for event in events:
-            await lanes.put(event)
+        for one in batches:
+            await lanes.put(one)
         await lanes.stop(LIMIT)
     assert worked == [0, 0]
     assert consumer.reclaimed == [(TP("clicks", 0), 0.25)]
-    assert [event.acked for event in events] == [1, 1, 1]
 
 
-async def test_revocation_cancels_the_work_acknowledges_the_queue_and_frees_who_waits() -> None:
+async def test_revocation_cancels_the_work_drops_the_queue_and_frees_who_waits() -> None:
     consumer: Any = FakeConsumer()
     started, cancelled = asyncio.Event(), []
 
@@ -438,22 +431,21 @@ async def test_revocation_cancels_the_work_acknowledges_the_queue_and_frees_who_
             raise
 
     lanes = Lanes(work, lambda: consumer)
-    events = [FakeEvent(0, offset) for offset in range(3)]
+    batches = [batch(0, offset) for offset in range(3)]
     async with asyncio.timeout(LIMIT):
-        await lanes.put(events[0])
-        await lanes.put(events[1])
-        waiting = asyncio.create_task(lanes.put(events[2]))
+        await lanes.put(batches[0])
+        await lanes.put(batches[1])
+        waiting = asyncio.create_task(lanes.put(batches[2]))
         await started.wait()
         (revoke,) = consumer.listeners
         await revoke({TP("clicks", 0), TP("clicks", 7)})
         await waiting
-        late = FakeEvent(0, 0, session=1)
+        late = batch(0, 0, session=1)
         started.clear()
         await lanes.put(late)  # assigned again: a new lane
         await started.wait()
         await lanes.stop()
-        after = FakeEvent(0, 1, session=1)
+        after = batch(0, 1, session=1)
         await lanes.put(after)
     assert cancelled == [0, 0]
-    assert [event.acked for event in [*events, late, after]] == [1, 1, 1, 1, 1]
     assert consumer.reclaimed == []
