@@ -213,10 +213,13 @@ class EmbeddedServer(ABC):
                 try:
                     self._launch(port)
                 except EmbeddedServerError as error:
-                    # Another process can take a free port before the server does; a given port is the caller's to change.
-                    if chosen and attempt < 4 and _IN_USE.search(str(error)):
-                        continue
-                    raise
+                    # Another process can take a free port before the server does, or between two of its starts; a given
+                    # port is the caller's to change.
+                    if (fresh and not chosen) or attempt == 4 or not _IN_USE.search(str(error)):
+                        raise
+                    if not chosen:
+                        time.sleep(1.0)
+                    continue
                 self._port = port
                 return self
         except BaseException:

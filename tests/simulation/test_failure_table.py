@@ -162,8 +162,9 @@ def test_killed_after_commit(redis: RedisServer, seed: int, where: str) -> None:
 # An agent, or the work of a fetch, fails
 
 
-def test_agent_raises(redis: RedisServer, seed: int) -> None:
-    """Faust skips the fetch its agent failed on; the one behind it, already delivered, is refused."""
+@pytest.mark.parametrize("how", ["raises", "drops it"])
+def test_agent_raises(redis: RedisServer, seed: int, how: str) -> None:
+    """Faust skips the fetch its agent failed on, or drops one; the one behind it, already delivered, is refused."""
     with shop(redis, seed, max_poll_records=1) as driver:
         lanes = driver.workers["a"].app.runtime.lanes
         put = lanes.put
@@ -172,6 +173,8 @@ def test_agent_raises(redis: RedisServer, seed: int) -> None:
         async def failing(batch: Any) -> None:
             if batch.tp.topic not in failed:
                 failed.add(batch.tp.topic)
+                if how == "drops it":
+                    return
                 raise RuntimeError("in the agent")
             await put(batch)
 

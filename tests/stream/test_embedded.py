@@ -220,6 +220,18 @@ def test_a_taken_free_port_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
             assert client(server).ping()
 
 
+def test_a_port_taken_between_two_starts_is_waited_for(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    client(server).set("kept", "yes")
+    server.kill()
+    taken, sleep = socket.create_server((HOST, server.port)), time.sleep
+    monkeypatch.setattr(
+        "streams.embedded.time.sleep", lambda seconds: taken.close() if seconds == 1.0 else sleep(seconds)
+    )
+    server.start()
+    assert taken.fileno() == -1
+    assert client(server).get("kept") == "yes"
+
+
 def test_a_server_that_does_not_answer_is_an_error_and_ended() -> None:
     class Deaf(RedisServer):
         def _command(self, port: int, directory: Path) -> list[str]:
