@@ -113,9 +113,10 @@ def rows(sums: Sums, ledger: Ledger, budget: int = BUDGET) -> list[Row]:
 
 
 class Board:
-    """Makes the blocks at `sums.end`, again and again."""
+    """Makes the blocks at `sums.end`, again and again: of all spans, or of those named in `only`."""
 
-    def __init__(self, sums: Sums, budget: int = BUDGET) -> None:
+    def __init__(self, sums: Sums, budget: int = BUDGET, only: Iterable[str] | None = None) -> None:
+        self._only = None if only is None else frozenset(only)
         self.sums = sums
         self.marketing = sums.marketing
         self._budget = budget
@@ -131,7 +132,10 @@ class Board:
         """All blocks, in an order that depends on nothing but names."""
         sums = self.sums
         spending = self._costs(ledger)
-        spent = {span.name: spending.spent(span) for span in sums.spans.values() if span.group != "volumes"}
+        spans = [span for span in sums.spans.values() if self._only is None or span.name in self._only]
+        spent = {span.name: spending.spent(span) for span in spans if span.group != "volumes"}
+        if "30d" not in spent:
+            spent["30d"] = spending.spent(sums.spans["30d"])
         through = ledger.through
         names = join({dims for found in spent.values() for dims in found} | set(through), set(sums.keys()))
         types = self._types()
@@ -144,7 +148,7 @@ class Board:
         listed = shown(sums, set(names.values()), by_name, self._plan, self._budget)
         made: list[Block] = []
         fresh: dict[tuple[str, str, Key], tuple[_Known, Block]] = {}
-        for span in sums.spans.values():
+        for span in spans:
             made += _Reader(self, span, spending, spent.get(span.name, {}), through, names, listed, fresh).blocks()
         self._made = fresh
         for running in (sums.channels, sums.campaigns):

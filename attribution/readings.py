@@ -7,13 +7,14 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from attribution.alerting import UNKNOWN, Key, Names, Reading, cost_reading, plain_reading
+from attribution.costs import Ledger
 from attribution.facts import CONVERSIONS
 from attribution.families import Row, Scope, units
 from attribution.goals import matches
 from attribution.kpi import Found
 from attribution.targets import STATISTICAL, family, level_of
 from models.results import NONE
-from models.settings import AlertRule, Marketing
+from models.settings import AlertRule, Marketing, micros
 
 _LEVEL_LABELS = ("channel", "network", "campaign")
 
@@ -111,3 +112,11 @@ def _cost(rule: AlertRule, model: str, scope: Scope) -> Reading:
     cell, spent = scope.upto
     conversions = cell.get((CONVERSIONS, model, rule.conversion, rule.basis), 0)
     return cost_reading(rule, units(spent.media or 0), units(conversions))
+
+
+def stale(ledger: Ledger, marketing: Marketing, now: int) -> frozenset[str]:
+    """Networks (case-folded) whose costs are awaited for longer than `[silence]` allows."""
+    limit = now - micros(marketing.silence.costs)
+    return frozenset(
+        dims[1].casefold() for dims, through in ledger.through.items() if not through.over and through.t < limit
+    )

@@ -13,10 +13,14 @@ from typing import Any
 import msgspec
 
 from attribution.families import FAMILIES, LEVEL_LABELS, METRICS, Metric, family_name
+from models import events, results
 from models.errors import CATALOGUE
-from models.events import SCHEMAS
 
 DOCS = Path(__file__).resolve().parent
+SCHEMAS: dict[str, tuple[str, Any]] = {
+    **{topic: ("models/events.py", kind) for topic, kind in events.SCHEMAS.items()},
+    **{topic: ("models/results.py", kind) for topic, kind in results.SCHEMAS.items()},
+}
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 # msgspec describes a Decimal as a string alone, but reads a JSON number too, digit by digit.
@@ -50,7 +54,8 @@ def pages() -> dict[Path, str]:
 
 def schema(topic: str) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of one message of `topic`, whole in itself: it has no `$id` and needs no network."""
-    raw = msgspec.json.schema(SCHEMAS[topic])
+    source, kind = SCHEMAS[topic]
+    raw = msgspec.json.schema(kind)
     described: dict[str, Any] = _described(raw)
     definitions = described.pop("$defs")
     body: dict[str, Any]
@@ -62,7 +67,7 @@ def schema(topic: str) -> dict[str, Any]:
         body = {"title": topic.capitalize(), "description": f"One of: {kinds}; `type` says which.", **described}
     return {
         "$schema": DIALECT,
-        "$comment": f"One message of the Kafka topic {topic}. Made by `make docs` from models/events.py.",
+        "$comment": f"One message of the Kafka topic {topic}. Made by `make docs` from {source}.",
         **body,
         **({"$defs": definitions} if definitions else {}),
     }

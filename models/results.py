@@ -89,3 +89,7 @@ class Alert(Struct, frozen=True, kw_only=True):
     links: Links
     config: str
     test: bool = False
+
+
+SCHEMAS: dict[str, type[Struct]] = {"alerts": Alert}
+"""What is published for others to act on, by topic; docs/schemas has the JSON Schema of each."""

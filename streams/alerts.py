@@ -29,7 +29,7 @@ from streams import webhook
 from streams.alert_state import Delivery, Kept, Lost, Store
 from streams.metrics import Metrics
 from streams.notices import BOARD, Link, notice, rows
-from streams.pipeline import PROBLEMS, Pipeline, Status, held_by, problems, silent, stale
+from streams.pipeline import PROBLEMS, Pipeline, Status, held_by, problems, silent
 from streams.render import render
 from streams.view import View
 
@@ -115,7 +115,7 @@ class Watch:
         baselines: dict[str, Decimal | None] = {}
         if view is not None:
             sums, ledger = view.books()
-            networks = stale(ledger, self._marketing, now)
+            networks = readings.stale(ledger, self._marketing, now)
         wrong = problems(self._status, silent(progress, self._marketing, now), networks)
         if view is not None:
             held = held_by(wrong, networks)

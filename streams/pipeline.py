@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from faust.types import TP
 from redis.asyncio import Redis
 
-from attribution.costs import Ledger
 from attribution.readings import Held
 from attribution.watermarks import JOURNEY, Progress, topic_partitions
 from models.settings import Marketing, micros
@@ -112,14 +111,6 @@ def silent(progress: Progress | None, marketing: Marketing, now: int) -> list[st
             newest[topic] = max(mark[2], newest.get(topic, mark[2]))
     allowed = {topic: micros(getattr(marketing.silence, topic)) for topic in ("clicks", "touchpoints", "purchases")}
     return sorted(topic for topic, t in newest.items() if topic in allowed and now - t > allowed[topic])
-
-
-def stale(ledger: Ledger, marketing: Marketing, now: int) -> frozenset[str]:
-    """Networks (case-folded) whose costs are awaited for longer than `[silence]` allows."""
-    limit = now - micros(marketing.silence.costs)
-    return frozenset(
-        dims[1].casefold() for dims, through in ledger.through.items() if not through.over and through.t < limit
-    )
 
 
 def problems(status: Status, silent_topics: Iterable[str], networks: frozenset[str]) -> dict[str, bool]:

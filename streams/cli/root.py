@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from models.errors import ConfigError
 from streams.cli import (
+    alerts,
     check,
     config,
     demo,
@@ -110,6 +111,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(sources.app, name="sources")
+app.add_typer(alerts.app, name="alerts")
 
 
 def main() -> None:

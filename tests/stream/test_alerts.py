@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from faust.types import TP
+from jsonschema import Draft202012Validator
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -170,6 +172,22 @@ async def test_an_alert_fires_and_resolves(redis: Redis, writer: Writer) -> None
     assert bench.said() == [(fired.id, "firing"), (fired.id, "resolved")]
     assert bench.published[1].reason == "cleared"
     assert bench.published[1].fired_at == fired.fired_at
+
+
+async def test_what_is_published_is_what_its_schema_says(redis: Redis, writer: Writer) -> None:
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "alerts.json").read_text("utf-8"))
+    validator = Draft202012Validator(schema)
+    bench = Bench(redis, writer)
+    await writer.commit(END, cells(SALE), spend(800))
+    await bench.tick()
+    await writer.commit(END, costs=spend(0))
+    await bench.tick()
+    assert [one.reason for one in bench.published] == ["threshold", "spend_ended"]
+    for one in bench.published:
+        packed = msgspec.to_builtins(one)
+        assert [error.message for error in validator.iter_errors(packed)] == []
+        assert not validator.is_valid(packed | {"status": "pending"})
+    assert validator.schema["required"] == [name for name in Alert.__struct_fields__ if name != "test"]
 
 
 async def test_links_have_the_dashboards_variables_set(redis: Redis, writer: Writer) -> None:

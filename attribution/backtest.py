@@ -1,0 +1,98 @@
+"""What alert rules would have done over a history: its events folded in order of time, the rules judged at regular steps.
+
+The evaluator's own reading and state machine, with the pipeline taken for well and only stale costs held. Events count from their
+own time on, costs from when they were reported: what came late is known too early, so a live alert may have come later. `for` is
+as exact as the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import NamedTuple
+
+from attribution.alerting import AlertState, Key, Names, advance
+from attribution.costs import Ledger
+from attribution.kpi import Board, Found
+from attribution.nodes.cost import accrual_end
+from attribution.readings import Held, read, stale
+from attribution.replay import Replay
+from attribution.rollups import RETENTION, Rollups
+from attribution.windows import Sums
+from models.settings import HOUR, Marketing, Rate
+
+
+class Episode(NamedTuple):
+    """One firing of a rule in a scope. Times in µs; `resolved_at` None: it still fires at the end."""
+
+    rule: str
+    names: Names
+    fired_at: int
+    resolved_at: int | None
+    value: Decimal | None
+    bound: Decimal | None
+
+
+class _Fresh(Rollups):
+    """Only what has come since it was last emptied."""
+
+    def prune(self, highest: int) -> None:
+        """Nothing is kept long enough."""
+
+
+class Backtest:
+    """`take` the events in order of time, with `judge` in between; then read `episodes`."""
+
+    def __init__(self, marketing: Marketing, rates: Iterable[Rate] = ()) -> None:
+        self.replay = Replay(marketing, rates)
+        self._fresh = self.replay.rollups = _Fresh(self.replay.rollups.calendar)
+        self._marketing = marketing
+        self._sums: Sums | None = None
+        self._board: Board | None = None
+        self._ledger: Ledger | None = None
+        self._costs_changed = False
+        self._judged = 0
+        self._states: dict[Key, AlertState] = {}
+        self._episodes: dict[str, Episode] = {}
+
+    @property
+    def episodes(self) -> list[Episode]:
+        """All firings so far, in order."""
+        return sorted(self._episodes.values(), key=lambda one: (one.fired_at, one.rule, one.names))
+
+    def take(self, topic: str, value: bytes | None) -> None:
+        """One event."""
+        self._costs_changed |= topic == "costs"
+        self.replay.take(topic, value)
+
+    def judge(self, now: int) -> None:
+        """Judge all rules as of `now`, which only grows; all that occurred by then has been taken."""
+        self._fold(now)
+        assert self._sums is not None
+        assert self._board is not None
+        if self._ledger is None or self._costs_changed or now // HOUR != self._judged // HOUR:
+            kept = [row for _, row in self.replay.costs() if accrual_end(row) > now - RETENTION["d"]]
+            self._ledger, self._costs_changed = Ledger(kept, self._sums.own, now), False
+        self._judged = now
+        found = Found.of(self._board.blocks(self._ledger))
+        held = Held(networks=stale(self._ledger, self._marketing, now))
+        readings = read(self._marketing.alerts, self._marketing, found, held)
+        self._states, changes = advance(self._marketing.alerts, self._states, readings, now)
+        for change in changes:
+            state = change.state
+            if state.phase == "firing":
+                figures = (change.reading.value, change.reading.bound)
+                self._episodes[state.id] = Episode(state.rule, state.names, state.fired_at, None, *figures)
+            else:
+                self._episodes[state.id] = self._episodes[state.id]._replace(resolved_at=now)
+
+    def _fold(self, now: int) -> None:
+        self.replay.finish()
+        if self._sums is None:
+            self._sums = Sums(self._marketing, now)
+            self._board = Board(self._sums, only={rule.window for rule in self._marketing.alerts})
+        self._sums.move(now)
+        for bucket, cells in self._fresh.buckets.items():
+            for dims, cell in cells.items():
+                self._sums.add(bucket, dims, cell)
+        self._fresh.buckets.clear()
