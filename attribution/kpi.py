@@ -120,7 +120,7 @@ class Board:
         self.sums = sums
         self.marketing = sums.marketing
         self._budget = budget
-        self._points = self.marketing.engagement_points
+        self._points = {kind.casefold(): worth for kind, worth in self.marketing.engagement_points.items()}
         self._longest = Rules(self.marketing).longest
         self._plan: Plan | None = None
         self._spending: Spending | None = None
