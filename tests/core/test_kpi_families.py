@@ -559,6 +559,15 @@ def test_only_touches_older_than_the_longest_window_say_how_credit_comes() -> No
     assert value(exported([arrived(31, 0)], []), "maturity_ratio", T, **labels) is None
 
 
+def test_a_day_s_cost_is_as_old_as_its_middle_is_to_the_last_full_hour() -> None:
+    midnight = END - END % DAY
+    row = CostRow(midnight - 2 * DAY, midnight - DAY, midnight, "media", FB, 100 * EURO, 0)
+    rest = CostRow(midnight - DAY, END, END, "media", FB, 0, 0)
+    labels = {"model": L, "basis": TOUCH, "conversion": "purchase", "window": "7d"}
+    # Noon of the 8th is 46 hours before 10:00 of the 10th; of credit that comes evenly from 24 to 48 hours, 22/24 has come.
+    assert value(exported([arrived(40, 24, 24 * EURO)], [row, rest]), "maturity_ratio", T, **labels) == "0.916666666667"
+
+
 def test_the_fold_files_how_old_credit_was() -> None:
     events = [
         ("clicks", who("anna", "k1", "01T12:00:00", FB)),
@@ -568,15 +577,15 @@ def test_the_fold_files_how_old_credit_was() -> None:
     ]
     run = replay(events, MARKETING)
     ages = {
-        (granularity, start, measure[0]): amount
+        (granularity, start, *measure[:3]): amount
         for (granularity, start), cells in run.rollups.buckets.items()
         for cell in cells.values()
         for measure, amount in cell.items()
         if measure[0].startswith("credit_age/")
     }
     assert ages == {
-        ("d", moment(at("01T00:00:00")), "credit_age/h0"): EURO,
-        ("d", moment(at("02T00:00:00")), "credit_age/d2"): EURO,
+        ("d", moment(at("01T00:00:00")), "credit_age/h0", L, "purchase"): EURO,
+        ("d", moment(at("02T00:00:00")), "credit_age/d2", L, "purchase"): EURO,
     }
 
 

@@ -26,6 +26,7 @@ from attribution.rollups import Bucket, Calendar, Cell, Rollups
 from attribution.rules import Dims
 from attribution.watermarks import Progress
 from models.settings import DAY, HOUR, Infrastructure, Marketing, Topics
+from streams import render as rendering
 from streams.caches import Nodes, bucket_key
 from streams.codec import Names, pack_cell
 from streams.embedded import RedisServer
@@ -218,10 +219,15 @@ async def test_only_what_changed_is_unpacked(
     monkeypatch.setattr(view, "unpack_cell", counting)
     await writers[0].commit(END, cells([(END, (*SPRING[:2], f"c{i}"), CLICKS, i + 1) for i in range(50)]))
     assert value(await bench.scrape(), "total_clicks", window="24h") == 50 * 51 / 2
+    rendered = list[str]()
+    written = rendering._lines
+    monkeypatch.setattr(rendering, "_lines", lambda block: rendered.append(str(block)) or written(block))
     unpacked.clear()
     await writers[0].commit(END, cells([(END, (*SPRING[:2], "c7"), CLICKS, 100)]))
     assert value(await bench.scrape(), "total_clicks", window="24h") == 50 * 51 / 2 + 100
     assert unpacked.total() == 2 * 3  # before and after, in minutes, hours and days
+    assert any("'c7'" in block for block in rendered)
+    assert not any("'c8'" in block for block in rendered)
     body = bench.exporter.body()
     unpacked.clear()
     await bench.scrape()
