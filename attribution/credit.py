@@ -6,10 +6,17 @@ Both functions run once for each conversion and model, so the common cases have 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from math import isqrt
+from operator import itemgetter
 
 Touches = Sequence[tuple[int, bool]]
+Stages = tuple[int | None, int | None]
+"""Times of the first lead and the first opportunity; None: there is none."""
+
+ROLE_MODELS = ("w_shaped", "full_path")
+_time = itemgetter(0)
 
 # Time decay is floor(2**_UNIT_BITS * 2**-x) for an age of x half-lives.
 _UNIT_BITS = 40
@@ -152,18 +159,42 @@ _MODELS: dict[str, Callable[[Touches, int], list[int]]] = {
 }
 
 
-def weights(model: str, touches: Touches, half_life: int) -> list[int]:
+def _by_role(touches: Touches, stages: Stages, *, last: bool) -> list[int]:
+    """90 % shared evenly by the roles that there are, 10 % by the touches without one; without such, all by the roles.
+
+    The roles: the first touch, and with `last` the last one; per stage the latest touch at or before it. With m touches
+    without a role and r roles a role weighs 9m and a touch without one r: 90/r : 10/m.
+    """
+    roles = [0] * len(touches)
+    roles[0] += 1
+    if last:
+        roles[-1] += 1
+    for stage in stages:
+        before = -1 if stage is None else bisect_right(touches, stage, key=_time) - 1
+        if before >= 0:
+            roles[before] += 1
+    others = roles.count(0)
+    if not others:
+        return roles
+    whole = sum(roles)
+    return [9 * others * held if held else whole for held in roles]
+
+
+def weights(model: str, touches: Touches, half_life: int, stages: Stages = (None, None)) -> list[int]:
     """The weight of each touch under a rule model: non-negative integers, at least one of them positive.
 
     `touches` are the eligible touches in journey order as (t in microseconds, is direct); `half_life` in
-    microseconds matters to time_decay only. Raises ValueError on an unknown model, on no touches, and under
+    microseconds matters to time_decay only, and `stages`, the times of the first lead and the first opportunity, to
+    w_shaped and full_path. Raises ValueError on an unknown model, on no touches, and under
     time_decay on a half-life that is not positive or a touch later than the last.
     """
-    rule = _MODELS.get(model)
-    if rule is None:
-        raise ValueError(f"unknown attribution model {model!r}; known are {', '.join(_MODELS)}")
     if not touches:
         raise ValueError("a conversion without touches has no credit to share")
+    if model in ROLE_MODELS:
+        return _by_role(touches, stages, last=model == "full_path")
+    rule = _MODELS.get(model)
+    if rule is None:
+        raise ValueError(f"unknown attribution model {model!r}; known are {', '.join((*_MODELS, *ROLE_MODELS))}")
     return rule(touches, half_life)
 
 

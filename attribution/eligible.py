@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attribution.credit import weights
+from attribution.credit import Stages, weights
 from attribution.nodes.state import Conversion, Filed, JourneyEvent, Person, TouchRef
 from attribution.rules import Rules
-from models.wire import CLICK, DIRECT, FILTERED, NO_CONSENT, VIEW, VISIT
+from models.wire import CLICK, DIRECT, FILTERED, NO_CONSENT, STAGE, VIEW, VISIT
 
 
 def file_credit(person: Person, touches: Sequence[JourneyEvent], conversion: Conversion, rules: Rules) -> Filed:
@@ -18,12 +18,26 @@ def file_credit(person: Person, touches: Sequence[JourneyEvent], conversion: Con
         reason = _reason(person, inside, conversion, rules)
         return Filed(rules.number, reason, (), tuple((model, ()) for model in rules.models))
     points = [(touch.t, touch.cls == DIRECT) for touch in chosen]
+    stages = _stages(person, conversion, rules)
     return Filed(
         rules.number,
         None,
         tuple(TouchRef(touch.event_id, touch.t, touch.dims) for touch in chosen),
-        tuple((model, tuple(weights(model, points, rules.half_life))) for model in rules.models),
+        tuple((model, tuple(weights(model, points, rules.half_life, stages))) for model in rules.models),
     )
+
+
+def _stages(person: Person, conversion: Conversion, rules: Rules) -> Stages:
+    """When the person first became a lead and an opportunity; what is older than the longest window has no touch before it."""
+    if rules.stages is None:
+        return (None, None)
+    found: list[int | None] = [None, None]
+    for event in person.events:
+        if event.cls == STAGE and not event.flags and conversion.t - rules.longest <= event.t <= conversion.t:
+            for i, stage in enumerate(rules.stages):
+                if event.kind == stage and found[i] is None:
+                    found[i] = event.t
+    return (found[0], found[1])
 
 
 def _inside(events: Sequence[JourneyEvent], conversion: Conversion, rules: Rules) -> list[JourneyEvent]:
@@ -63,9 +77,10 @@ def _reason(person: Person, inside: list[JourneyEvent], conversion: Conversion, 
     if person.trimmed is not None and person.trimmed >= conversion.t - rules.longest:
         return "touches_trimmed"
     # An older one may be forgotten by now, or not yet: that must make no difference.
-    if not any(conversion.t - rules.known <= event.t <= conversion.t for event in person.events):
+    touches = [event for event in person.events if event.cls != STAGE]
+    if not any(conversion.t - rules.known <= event.t <= conversion.t for event in touches):
         return "no_touch_known"
-    flagged = [event.flags for event in _inside([e for e in person.events if e.flags], conversion, rules)]
+    flagged = [event.flags for event in _inside([e for e in touches if e.flags], conversion, rules)]
     if any(flags & NO_CONSENT for flags in flagged):
         return "no_consent"
     excluded = rules.exclude_direct == "always" and any(touch.cls == DIRECT for touch in inside)

@@ -16,6 +16,7 @@ import msgspec
 from attribution.channels import Classifier
 from attribution.money import Rates, convert, to_micros
 from attribution.rollups import Calendar
+from attribution.rules import has_roles
 from models.errors import Rejected
 from models.events import AMOUNT_MAX, DECODERS, Cancel, Click, Cost, Event, Order, Refund, Touchpoint
 from models.results import NONE, UNALLOCATED
@@ -25,6 +26,7 @@ from models.wire import (
     DIRECT,
     ENGAGEMENT,
     NO_CONSENT,
+    STAGE,
     VIEW,
     VISIT,
     AnyEntry,
@@ -107,6 +109,8 @@ class Intake:
             name: to_micros(Decimal(str(stage.value))) if stage.value is not None else 0
             for name, stage in marketing.conversions.items()
         }
+        roles = (marketing.lead_stage, marketing.opportunity_stage) if has_roles(marketing) else ()
+        self._role_stages = frozenset(roles)
         self._makers: dict[str, Callable[[Any, int, int, int], Taken]] = {
             "clicks": self._click,
             "touchpoints": self._touchpoint,
@@ -191,6 +195,24 @@ class Intake:
             )
             flags = 0 if event.consent else NO_CONSENT
             entries = (Stage(person, offset, 0, event.event_id, t, event.stage, value, flags, digest),)
+            if event.stage in self._role_stages:
+                mark = Touch(
+                    person,
+                    offset,
+                    1,
+                    event.event_id,
+                    t,
+                    STAGE,
+                    event.stage,
+                    NONE,
+                    NONE,
+                    NONE,
+                    None,
+                    flags,
+                    None,
+                    digest,
+                )
+                entries = (*entries, mark)
         return Taken(self._with_link(event, entries, t, offset), t, event.source or "")
 
     def _touch(self, event: Touchpoint, t: int, offset: int, digest: int) -> Touch:

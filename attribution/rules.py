@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from attribution.credit import ROLE_MODELS
 from models.settings import DAY, Marketing, micros
 from models.wire import CLASS_NAMES, kind_and_sentiment
 
@@ -13,6 +14,11 @@ SESSION_GAP = 30 * 60 * 1_000_000
 _CACHE_LIMIT = 50_000
 
 Dims = tuple[str, str, str]
+
+
+def has_roles(marketing: Marketing) -> bool:
+    """Whether a model gives stages a role, so that journeys must know of them."""
+    return any(model in ROLE_MODELS for model in marketing.models)
 
 
 class Rules:
@@ -25,6 +31,7 @@ class Rules:
         first = marketing.headline_models[0]
         self.models: tuple[str, ...] = (first, *(model for model in marketing.models if model != first))
         self.half_life = micros(marketing.half_life)
+        self.stages = (marketing.lead_stage, marketing.opportunity_stage) if has_roles(marketing) else None
         self.lateness = micros(marketing.lateness)
         self.views_always = marketing.views == "always"
         self.exclude_direct = marketing.exclude_direct

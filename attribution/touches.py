@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from attribution.nodes.state import JourneyEvent
 from attribution.rules import LANDING_BY_ID, LANDING_BY_SOURCE, SESSION_GAP, Dims
-from models.wire import CLICK, DIRECT, VISIT
+from models.wire import CLICK, DIRECT, STAGE, VISIT
 
 _VISITS = (VISIT, DIRECT)
 
@@ -35,7 +35,8 @@ def merge(events: Sequence[JourneyEvent]) -> Merged:
         if flags:
             continue
         if cls not in _VISITS:
-            touches.append(event)
+            if cls != STAGE:
+                touches.append(event)
             continue
         click = _landed_from(event, clicks) if clicks else None
         if click is not None:

@@ -39,7 +39,11 @@ RULE_MODELS = (
     "linear",
     "time_decay",
     "position_based",
+    "w_shaped",
+    "full_path",
 )
+DEFAULT_MODELS = RULE_MODELS[:7]
+"""Those with roles for stages are for who sends stages."""
 Model = Literal[
     "first_touch",
     "last_touch",
@@ -48,6 +52,8 @@ Model = Literal[
     "linear",
     "time_decay",
     "position_based",
+    "w_shaped",
+    "full_path",
 ]
 
 
@@ -209,13 +215,15 @@ class Marketing(_Table, frozen=True):
     reporting_currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] = "EUR"
     time_zone: str = "UTC"
     clock: Literal["wall", "event"] = "wall"
-    models: tuple[Model, ...] = RULE_MODELS  # type: ignore[assignment]
+    models: tuple[Model, ...] = DEFAULT_MODELS  # type: ignore[assignment]
     headline_models: tuple[Model, ...] = ("last_non_direct", "position_based")
     lookback: Lookback = Lookback()
     views: Literal["when_no_click", "always"] = "when_no_click"
     exclude_direct: Literal["never", "when_others", "always"] = "never"
     path: Literal["full", "since_previous"] = "full"
     half_life: Duration = "7d"
+    lead_stage: str = "lead"
+    opportunity_stage: str = "opportunity"
     lateness: Duration = "7d"
     claim_history: Duration | None = None
     journey_max: Annotated[int, Meta(ge=2, le=2_000)] = 500

@@ -18,9 +18,10 @@ FORMAT = 1
 NO_CONSENT = 1
 FILTERED = 2
 
-# Touch.cls: the classes of meaning §3. VISIT is a click-class touch that came as a visit.
-CLICK, VISIT, DIRECT, VIEW, ENGAGEMENT = range(5)
-CLASS_NAMES = ("click", "click", "direct", "view", "engagement")
+# Touch.cls: the classes of meaning §3. VISIT is a click-class touch that came as a visit; STAGE is no touch: it marks the
+# time of a lead or an opportunity in the journey, for the models that give these a role, and its kind is the stage.
+CLICK, VISIT, DIRECT, VIEW, ENGAGEMENT, STAGE = range(6)
+CLASS_NAMES = ("click", "click", "direct", "view", "engagement", "stage")
 
 
 # In Touch.kind: an engagement's sentiment follows its kind, so that a touch and what is stored of it need no more.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -37,7 +36,6 @@ LOAD_SECONDS = 300.0
 _IN_FLIGHT = 20_000
 _MARKS = 20  # records of the log that are only marks, waiting to be read
 _SETTLED = 3.0  # seconds: two refreshes of the exporter, and the time in which it renders
-_DEVICE = re.compile(rb'"anonymous_id":"d(\d+)[ab]"')
 _COLUMNS = {
     "touches": "touches",
     "attributed_conversions": "conversions",
@@ -129,18 +127,6 @@ def read_board(text: str, window: str, model: str) -> Board:
         lines.values(), key=lambda line: (-(line.revenue or 0), -(line.cost or 0), line.channel, line.network)
     )
     return board
-
-
-def logged_in(record: Record) -> Record:
-    """The record as a shop sends it whose visitors are logged in: with the customer's id beside the device's.
-
-    Which person a device belongs to is otherwise learnt at a purchase only, too late for the touches before it.
-    """
-    value = record.value
-    found = _DEVICE.search(value)
-    if found is None or not value.endswith(b"}") or b'"customer_id"' in value:
-        return record
-    return record._replace(value=b'%s,"customer_id":"u%s"}' % (value[:-1], found[1]))
 
 
 class Demo:
@@ -303,8 +289,7 @@ class Demo:
 
     async def _send(self, producer: AIOKafkaProducer, record: Record, at: int) -> asyncio.Future[object]:
         self.published += 1
-        known = logged_in(record)
-        return await producer.send(known.topic, known.value, key=known.key, timestamp_ms=at // 1000)
+        return await producer.send(record.topic, record.value, key=record.key, timestamp_ms=at // 1000)
 
     def _check(self) -> None:
         if self._worker is not None and self._worker.poll() is not None:

@@ -247,7 +247,8 @@ class JourneyPartition:
             return
         if folded.dropped is not None:
             chunk.dropped[folded.dropped] += 1
-            if folded.dropped == "late":
+            # One letter for an event: its further entries, a link or the mark of a stage, come with the first.
+            if folded.dropped == "late" and entry.k == 0:
                 behind = (context.watermark - (event_time(entry) or 0)) // 1_000_000
                 self._letter(
                     entry, source, Rejected("late", "$.occurred_at", f"{behind} s behind the watermark"), chunk

@@ -90,7 +90,7 @@ def generate(seed: int) -> History:
 
 def settings(rng: Random) -> Marketing:
     """A random, valid configuration. The lateness covers the whole span, so nothing is ever late."""
-    models = rng.sample(RULE_MODELS, rng.randint(1, 7)) if rng.random() < 0.3 else list(RULE_MODELS)
+    models = rng.sample(RULE_MODELS, rng.randint(1, 9)) if rng.random() < 0.3 else list(RULE_MODELS)
     lookback: Body = {name: rng.choice(WINDOWS) for name in ("click", "view", "engagement", "direct")}
     lookback["rules"] = [_lookback_rule(rng) for _ in range(rng.choice((0, 0, 1, 2, 4)))]
     raw: Body = {
@@ -369,7 +369,7 @@ class _Writer:
     def stage(self) -> None:
         rng, t, person = self.rng, self.time(), self.person()
         self.conversions.append((t, person))
-        body = self.base(t, person) | {"type": "stage", "stage": rng.choice(("signup", "lead", "demo", "webinar"))}
+        body = self.base(t, person) | {"type": "stage", "stage": rng.choice(("signup", "lead", "demo", "opportunity"))}
         if rng.random() < 0.4:
             body["value"] = rng.choice(AMOUNTS)
             if rng.random() < 0.5:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from models.settings import RULE_MODELS, Marketing
+from models.settings import DEFAULT_MODELS, Marketing
 
 Body = dict[str, Any]
 Event = tuple[str, Body]
@@ -110,7 +110,7 @@ def case(name: str, events: list[Event], *lines: tuple[Body, dict[str, list[Shar
             for model, shares in credits.items()
         }
         expected[published["conversion_id"]] = {**published, "credits": rows}
-    models = settings.get("models", RULE_MODELS)
+    models = settings.get("models", DEFAULT_MODELS)
     return Case(name, events, expected, {**settings, "headline_models": models[:1]})
 
 
@@ -123,7 +123,7 @@ def withdrawn(when: str, gross: str, reason: str, **more: Any) -> tuple[Body, di
 
 
 LINEAR = {"models": ["linear"]}
-K1_ALONE = {model: [("k1", "1", "100")] for model in RULE_MODELS}
+K1_ALONE = {model: [("k1", "1", "100")] for model in DEFAULT_MODELS}
 HALVES: list[Share] = [("k1", "0.5", "50"), ("k2", "0.5", "50")]
 
 MODELS = [

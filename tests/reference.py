@@ -62,8 +62,20 @@ class Journey:
     events: list[Event] = field(default_factory=list)
     touches: list[Event] = field(default_factory=list)
     visits: list[tuple[int, Dims]] = field(default_factory=list)
+    stages: list[tuple[str, int]] = field(default_factory=list)
+    """Name and time of each stage event with consent."""
     landings: dict[str, str] = field(default_factory=dict)
     continued: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A stage event, whether or not it is a conversion."""
+
+    person: str
+    t: int
+    event_id: str
+    body: Body
 
 
 @dataclass
@@ -233,6 +245,7 @@ def attribute(events: Iterable[tuple[str, Body]], marketing: Marketing) -> Resul
     touches: dict[tuple[str, str], list[tuple[Any, Event]]] = defaultdict(list)
     stages: dict[tuple[str, str], list[tuple[Any, Conversion]]] = defaultdict(list)
     purchases: dict[tuple[str, str], list[tuple[Any, Body]]] = defaultdict(list)
+    marks: dict[tuple[str, str], list[tuple[Any, Mark]]] = defaultdict(list)
     costs: dict[str, list[tuple[Any, Body]]] = defaultdict(list)
     events = list(events)
     identities = Identities(events, marketing)
@@ -250,13 +263,18 @@ def attribute(events: Iterable[tuple[str, Body]], marketing: Marketing) -> Resul
         elif kind in TOUCH_TYPES and (person or kind in ("engagement", "impression")):
             node = person or f"e:{body['event_id']}"
             touches[node, body["event_id"]].append((rank, touch_event(kind, body, person, marketing)))
-        elif kind == "stage" and person and body.get("stage") in marketing.conversions:
-            stages[person, body["event_id"]].append((rank, stage(body, person, marketing)))
+        elif kind == "stage" and person:
+            marks[person, body["event_id"]].append((rank, Mark(person, rank[0], body["event_id"], body)))
+            if body.get("stage") in marketing.conversions:
+                stages[person, body["event_id"]].append((rank, stage(body, person, marketing)))
 
     counted = winners(touches)
     journeys: dict[str, Journey] = defaultdict(Journey)
     for event in identities.owned([event for event in counted if event.person], lambda event: event.event_id):
         journeys[event.person].events.append(event)
+    for mark in identities.owned(winners(marks), lambda mark: mark.event_id):
+        if mark.body.get("consent", True):
+            journeys[mark.person].stages.append((mark.body["stage"], mark.t))
     for journey in journeys.values():
         merge(journey)
     conversions = identities.owned(
@@ -287,10 +305,7 @@ class Identities:
     def __init__(self, events: list[tuple[str, Body]], marketing: Marketing) -> None:
         self.links: dict[str, set[tuple[int, str, str]]] = defaultdict(set)
         self.most = marketing.device_customers
-        lookback = marketing.lookback
-        windows = [lookback.click, lookback.view, lookback.engagement, lookback.direct]
-        longest = max(micros(window) for window in [*windows, *(rule.window for rule in lookback.rules)])
-        self.claim = max(micros(marketing.claim_history) if marketing.claim_history else longest, DAY)
+        self.claim = claimed(marketing)
         reports: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
         for topic, body in events:
             if topic == "costs":
@@ -526,21 +541,21 @@ def window(event: Event, conversion: str, marketing: Marketing) -> int:
     return micros(chosen)
 
 
+def longest(marketing: Marketing) -> int:
+    """The longest lookback window."""
+    lookback = marketing.lookback
+    windows = [lookback.click, lookback.view, lookback.engagement, lookback.direct]
+    return max(micros(window) for window in [*windows, *(rule.window for rule in lookback.rules)])
+
+
+def claimed(marketing: Marketing) -> int:
+    """How long before a first login the device's history is the customer's."""
+    return max(micros(marketing.claim_history) if marketing.claim_history else longest(marketing), DAY)
+
+
 def known(marketing: Marketing) -> int:
     """How long before a conversion a touch is still known: the longest lookback, and as long again as a first login claims."""
-    lookback = marketing.lookback
-    longest = max(
-        micros(w)
-        for w in (
-            lookback.click,
-            lookback.view,
-            lookback.engagement,
-            lookback.direct,
-            *(rule.window for rule in lookback.rules),
-        )
-    )
-    claim = micros(marketing.claim_history) if marketing.claim_history else longest
-    return longest + max(claim, 24 * HOUR)
+    return longest(marketing) + claimed(marketing)
 
 
 def credit(conversion: Conversion, journey: Journey, mine: list[Conversion], marketing: Marketing) -> list[Credit]:
@@ -569,11 +584,27 @@ def credit(conversion: Conversion, journey: Journey, mine: list[Conversion], mar
         else:
             conversion.reason = "filtered" if excluded else "outside_window"
         return []
-    return [one for model in marketing.models for one in share(conversion, model, touches, micros(marketing.half_life))]
+    roles = [
+        touch
+        for stage in (marketing.lead_stage, marketing.opportunity_stage)
+        if (touch := role(stage, conversion, journey, touches, marketing)) is not None
+    ]
+    half_life = micros(marketing.half_life)
+    return [one for model in marketing.models for one in share(conversion, model, touches, half_life, roles)]
 
 
-def share(conversion: Conversion, model: str, touches: list[Event], half_life: int) -> list[Credit]:
-    weights = weigh(model, touches, half_life)
+def role(
+    stage: str, conversion: Conversion, journey: Journey, touches: list[Event], marketing: Marketing
+) -> int | None:
+    """The place of the touch that led to this stage: the latest at or before the first such stage of the longest lookback."""
+    oldest = conversion.t - longest(marketing)
+    reached = [t for name, t in journey.stages if name == stage and oldest <= t <= conversion.t]
+    before = [i for i, touch in enumerate(touches) if reached and touch.t <= min(reached)]
+    return before[-1] if before else None
+
+
+def share(conversion: Conversion, model: str, touches: list[Event], half_life: int, roles: list[int]) -> list[Credit]:
+    weights = weigh(model, touches, half_life, roles)
     micro = largest_remainder(WHOLE, weights)
     gross = largest_remainder(conversion.gross, weights)
     by_gross = gross if conversion.gross else weights
@@ -584,8 +615,23 @@ def share(conversion: Conversion, model: str, touches: list[Event], half_life: i
     return [Credit(conversion, model, *parts) for parts in zip(touches, micro, gross, net, margins, strict=True)]
 
 
-def weigh(model: str, touches: list[Event], half_life: int) -> list[int]:
+def by_role(n: int, roles: list[int], parts: Fraction) -> list[Fraction]:
+    """`parts` per cent for each role, the rest evenly for touches without one, and what is left over in proportion."""
+    percent = [parts * roles.count(i) for i in range(n)]
+    roleless = [i for i in range(n) if i not in roles]
+    given, rest = sum(percent), Fraction(10) if roleless else Fraction(0)
+    percent = [held * (100 - rest) / given for held in percent]
+    for i in roleless:
+        percent[i] = rest / len(roleless)
+    return percent
+
+
+def weigh(model: str, touches: list[Event], half_life: int, roles: list[int]) -> list[Any]:
     n = len(touches)
+    if model == "w_shaped":
+        return by_role(n, [0, *roles], Fraction(30))
+    if model == "full_path":
+        return by_role(n, [0, *roles, n - 1], Fraction(45, 2))
     if model == "linear":
         return [1] * n
     if model == "time_decay":
@@ -622,8 +668,8 @@ def decay(age: int, half_life: int) -> int:
         return int(power)
 
 
-def largest_remainder(total: int, weights: list[int]) -> list[int]:
-    exact = [Fraction(total * weight, sum(weights)) for weight in weights]
+def largest_remainder(total: int, weights: list[Any]) -> list[int]:
+    exact = [Fraction(total * weight) / Fraction(sum(weights)) for weight in weights]
     parts = [int(value) for value in exact]
     remainders = [value - part for value, part in zip(exact, parts, strict=True)]
     earliest_largest = sorted(range(len(weights)), key=lambda i: (-remainders[i], i))

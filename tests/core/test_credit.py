@@ -63,6 +63,14 @@ ONE, TWO, THREE, FIVE = (tuple(range((n - 1) * WEEK, -1, -WEEK)) for n in (1, 2,
         ("position_based", TWO, [1, 1]),
         ("position_based", THREE, [2, 1, 2]),
         ("position_based", FIVE, [6, 1, 1, 1, 6]),
+        ("w_shaped", ONE, [1]),
+        ("w_shaped", TWO, [9, 1]),
+        ("w_shaped", THREE, [18, 1, 1]),
+        ("w_shaped", FIVE, [36, 1, 1, 1, 1]),
+        ("full_path", ONE, [2]),
+        ("full_path", TWO, [1, 1]),
+        ("full_path", THREE, [9, 2, 9]),
+        ("full_path", FIVE, [27, 2, 2, 2, 27]),
     ],
 )
 def test_weights_by_hand(model: str, ages: tuple[int, ...], expected: list[int]) -> None:
@@ -150,6 +158,45 @@ def test_revenue_of_one_micro_goes_to_one_touch(model: str, expected: list[int])
     assert share(1, weights(model, touches(*THREE), WEEK)) == expected
 
 
+T0, T1, T2, T3, T4 = (t for t, _ in touches(*FIVE))
+
+
+@pytest.mark.parametrize(
+    ("model", "stages", "expected"),
+    [
+        # Per cent of a conversion, over five touches.
+        ("w_shaped", (T1, T3), [30, 30, 5, 30, 5]),
+        ("w_shaped", (T2 - 1, T3 + 1), [30, 30, 5, 30, 5]),
+        ("w_shaped", (T0, T4), ["60", "10/3", "10/3", "10/3", "30"]),
+        ("w_shaped", (T2, T2), ["30", "10/3", "60", "10/3", "10/3"]),
+        ("w_shaped", (T2, None), ["45", "10/3", "45", "10/3", "10/3"]),
+        ("w_shaped", (T0 - 1, T2), ["45", "10/3", "45", "10/3", "10/3"]),
+        ("w_shaped", (T0 - 1, None), ["90", "2.5", "2.5", "2.5", "2.5"]),
+        ("full_path", (T1, T3), ["22.5", "22.5", "10", "22.5", "22.5"]),
+        ("full_path", (T1, None), ["30", "30", "5", "5", "30"]),
+        ("full_path", (T4, T4), ["22.5", "10/3", "10/3", "10/3", "67.5"]),
+        ("full_path", (None, None), ["45", "10/3", "10/3", "10/3", "45"]),
+    ],
+)
+def test_roles_by_hand(model: str, stages: tuple[int | None, int | None], expected: list[str]) -> None:
+    found = weights(model, touches(*FIVE), WEEK, stages)
+    assert [Fraction(100 * weight, sum(found)) for weight in found] == [Fraction(part) for part in expected]
+
+
+@pytest.mark.parametrize(
+    ("model", "stages", "expected"),
+    [("w_shaped", (T3, T4), [1, 1, 1]), ("full_path", (T3, T4), [1, 1, 2]), ("full_path", (T3, None), [1, 1, 1])],
+)
+def test_without_a_touch_without_a_role_the_roles_have_all(
+    model: str, stages: tuple[int | None, int | None], expected: list[int]
+) -> None:
+    assert weights(model, touches(*THREE), WEEK, stages) == expected
+
+
+def test_equal_times_at_a_stage_go_to_the_later_in_journey_order() -> None:
+    assert weights("w_shaped", touches(5, 5, 0), WEEK, (1_000 * DAY - 5, None)) == [9, 9, 2]
+
+
 @pytest.mark.parametrize("model", RULE_MODELS)
 @given(ages=st.lists(st.integers(0, 400 * DAY), min_size=1, max_size=40), total=st.integers(-(10**15), 10**15))
 def test_every_model_gives_weights_that_can_be_shared(model: str, ages: list[int], total: int) -> None:
@@ -160,7 +207,7 @@ def test_every_model_gives_weights_that_can_be_shared(model: str, ages: list[int
 
 
 def test_unknown_model_and_no_touches_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"'markov'.*first_touch.*position_based"):
+    with pytest.raises(ValueError, match=r"'markov'.*first_touch.*position_based.*full_path"):
         weights("markov", touches(0), WEEK)
     for model in RULE_MODELS:
         with pytest.raises(ValueError, match="without touches"):

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.demo import Board, Demo, Line, logged_in, page, paid, read_board
-from streams.simulator import Record
+from streams.demo import Board, Demo, Line, page, paid, read_board
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -51,23 +50,6 @@ def test_the_board_reads_one_model_basis_conversion_and_window() -> None:
     assert board.p99(Board("7d", "m", latency={0.1: 0, 0.5: 0, math.inf: 0})) == 0.5
     assert board.p99(Board("7d", "m", latency={0.1: 90, 0.5: 90, math.inf: 90})) == math.inf
     assert board.p99(board) is None
-
-
-def test_a_logged_in_event_says_whose_device_it_is() -> None:
-    def value(text: bytes) -> bytes:
-        return logged_in(Record(0, "clicks", b"d42a", text)).value
-
-    assert (
-        value(b'{"anonymous_id":"d42b","source":"web"}')
-        == b'{"anonymous_id":"d42b","source":"web","customer_id":"u42"}'
-    )
-    for same in (
-        b'{"anonymous_id":"d42a","customer_id":"u7"}',
-        b'{"anonymous_id":"d42a","sou',
-        b'{"source":"web"}',
-        b"{}",
-    ):
-        assert value(same) == same
 
 
 def finite(lines: list[Line]) -> list[Line]:
