@@ -90,6 +90,7 @@ class Runtime:
         self.journey = JOURNEY
         self.journey_topics = [JOURNEY]  # the topic that stitch reads; `start` puts the generation's into it
         self.redis: Redis | None = None
+        self.owner = owner()
         self.wall: Callable[[], float] = time.time
         self.clock: Callable[[], float] = time.monotonic
         self.connect: Callable[..., Redis] = connect
@@ -130,13 +131,13 @@ class Runtime:
         for partition in range(self.marketing.topics.journey_events):
             await outbox.configured(number, text, partition)
         self.claims = self.app.positions = Claims(
-            redis, outbox, self.metrics, self.health, self.infra, self.marketing, self.intake, owner(), number
+            redis, outbox, self.metrics, self.health, self.infra, self.marketing, self.intake, self.owner, number
         )
         self.claims.align = Alignment(self.claims.parts, self._at_end).wait
         clocks: dict[str, Any] = {"wall": self.wall, "clock": self.clock}
         app, health = self.app, self.health
         self.pipeline = Pipeline(
-            redis, self.infra.generation, self.marketing, owner(), held=self.claims.parts.keys, consumer=lambda: app.consumer,
+            redis, self.infra.generation, self.marketing, self.owner, held=self.claims.parts.keys, consumer=lambda: app.consumer,
             gaps=health.gaps.values, away=lambda: health.away is not None, **clocks,
         )  # fmt: skip
         self.watch = Watch(
@@ -200,7 +201,7 @@ class Runtime:
                 self.claims.released(tp)
         if self.redis is not None and self.claims is not None:
             with contextlib.suppress(RedisError, OSError):
-                await gone(self.redis, self.infra.generation, owner())
+                await gone(self.redis, self.infra.generation, self.owner)
         if self._producer is not None:
             await self._producer.stop()
         if self.redis is not None:
@@ -275,7 +276,7 @@ class Runtime:
         assert self.claims is not None
         assert self.pipeline is not None
         at = {**self.pipeline.own(), "config": self.claims.number}
-        await beat(self.redis, self.infra.generation, owner(), at)
+        await beat(self.redis, self.infra.generation, self.owner, at)
         now = await current(self.redis) or 0
         if not pinned(self._settings) and now != self.infra.generation:
             self.health.outdated = f"generation {now} has begun, this worker is of {self.infra.generation}: restart it"

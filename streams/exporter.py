@@ -34,7 +34,7 @@ STALE = 3
 BUSY = 15
 """A refresh takes at most about one part in this many of the time."""
 
-EAGER = 8
+EAGER = 4
 """The same for a look at what alerts and goals need, while nothing is behind."""
 
 OWN_FAMILIES = {
