@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -46,7 +47,9 @@ def click(number: str, campaign: str, cost: str) -> bytes:
     }).encode()  # fmt: skip
 
 
-async def measure(stack: Stack, crossings: int, rate: float, pause: float, seconds: float = 60.0) -> dict[str, list[int]]:
+async def measure(
+    stack: Stack, crossings: int, rate: float, pause: float, seconds: float = 60.0
+) -> dict[str, list[int]]:
     """By campaign, the milliseconds from its click to each alert about it; one that never came is absent."""
     sent: dict[str, int] = {}
     alerts: list[tuple[str, int]] = []
@@ -56,11 +59,14 @@ async def measure(stack: Stack, crossings: int, rate: float, pause: float, secon
     await consumer.start()
     consumer.assign([TopicPartition("alerts", 0)])
     await consumer.seek_to_beginning()
-    draw = random.Random(1)
+    draw, everyone = random.Random(1), asyncio.Event()
 
     async def listen() -> None:
         async for record in consumer:
-            alerts.append((json.loads(record.value)["campaign"], record.timestamp))
+            name = json.loads(record.value)["campaign"]
+            alerts.append((name, record.timestamp))
+            if {known for known, _ in alerts} >= {f"crossing-{i}" for i in range(crossings)}:
+                everyone.set()
 
     async def others() -> None:
         number = 0
@@ -78,9 +84,8 @@ async def measure(stack: Stack, crossings: int, rate: float, pause: float, secon
             at = int(time.time() * 1000)
             await producer.send_and_wait("clicks", click(f"x{i}", name, "200"), partition=i % 4, timestamp_ms=at)
             sent[name] = at
-        deadline = time.monotonic() + seconds
-        while {name for name, _ in alerts} < set(sent) and time.monotonic() < deadline:
-            await asyncio.sleep(0.1)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(everyone.wait(), seconds)
         await asyncio.sleep(1.0)  # for what should not come
     finally:
         for task in tasks:
@@ -127,7 +132,9 @@ def main() -> None:
     times = sorted(one for each in found.values() for one in each)
     counts = Counter(len(each) for each in found.values())
     counts[0] = arguments.crossings - len(found)
-    print(f"{arguments.crossings} crossings: {', '.join(f'{n} with {k} alerts' for k, n in sorted(counts.items()) if n)}")
+    print(
+        f"{arguments.crossings} crossings: {', '.join(f'{n} with {k} alerts' for k, n in sorted(counts.items()) if n)}"
+    )
     if times:
         at = [times[min(len(times) - 1, int(len(times) * part))] for part in (0.5, 0.9, 0.99)]
         print(f"event to alert, ms: median {at[0]}, p90 {at[1]}, p99 {at[2]}, longest {times[-1]}")
