@@ -63,12 +63,21 @@ class ParcoursApp(faust.App):
     runtime: Runtime
     positions: Claims
 
+    _beginning: asyncio.Task[None] | None = None
+
     async def on_start(self) -> None:
         await super().on_start()
-        await self.runtime.start()
+        # A task of its own, which `on_stop` can end: whoever is told to stop while Redis or Kafka is waited for stops.
+        self._beginning = asyncio.create_task(self.runtime.start(), name="start")
+        await asyncio.wait({self._beginning})
+        if not (self._beginning.cancelled() and self.should_stop):
+            self._beginning.result()
 
     async def on_stop(self) -> None:
         await super().on_stop()
+        if self._beginning is not None and not self._beginning.done():
+            self._beginning.cancel()
+            await asyncio.wait({self._beginning}, timeout=DRAIN_SECONDS)
         await self.runtime.stop()
 
 

@@ -81,6 +81,28 @@ def test_a_killed_worker_leaves_its_partitions_to_another(redis: RedisServer) ->
         assert "held by nobody" not in driver.report()
 
 
+@pytest.mark.parametrize("away", ["redis", "kafka"])
+def test_a_worker_stops_while_it_starts(redis: RedisServer, away: str) -> None:
+    """Told to stop while it waits for a server, it waits no more, and nothing of it goes on."""
+    with Driver(ONE, redis) as driver:
+        if away == "redis":
+            driver.line.lose_request = 1 << 30
+            driver.line.slow = 3.0
+        else:
+            driver.cluster.faults.latency = lambda: 1e6  # type: ignore[method-assign]
+        worker = driver.start("a")
+        driver.advance(1.0)
+        assert worker.starting is not None
+        assert not worker.starting.done()
+        before = driver.now
+        driver.stop("a")
+        assert driver.now - before < 10.0
+        driver.advance(1.0)
+        assert worker.starting.done()
+        assert worker.starting.exception() is None
+        assert driver.loop.tasks_of(worker.client) == []
+
+
 def test_workers_share_out_their_memory_over_what_they_hold(redis: RedisServer) -> None:
     def limits(name: str) -> list[int]:
         claims = driver.workers[name].app.runtime.claims
