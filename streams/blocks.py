@@ -31,8 +31,9 @@ def route(entries: Iterable[AnyEntry], partitions: int) -> dict[int, list[AnyEnt
 
 def cut(source: str, entries: list[AnyEntry], published: int = 0) -> Iterator[bytes]:
     """Packed blocks of at most ENTRIES_MAX entries and, where one entry fits, BYTES_MAX bytes."""
-    for start in range(0, len(entries), ENTRIES_MAX):
-        yield from _fit(source, entries[start : start + ENTRIES_MAX], published)
+    most = ENTRIES_MAX  # read once: a test may change it between two fetches, and this is drawn on over a while
+    for start in range(0, len(entries), most):
+        yield from _fit(source, entries[start : start + most], published)
 
 
 def _fit(source: str, entries: list[AnyEntry], published: int) -> Iterator[bytes]:

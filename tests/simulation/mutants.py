@@ -214,7 +214,7 @@ def without_what_is_on_file() -> AbstractContextManager[Any]:
         return filed._replace(weights=tuple(item for item in filed.weights if item[0] in models))
 
     facts = filing.conversion_facts
-    refile = person_node._refile
+    refile = person_node.refile
 
     def refiling(person: Any, earliest: int, found: Any, context: Any) -> Any:
         person_node.ONLY = context.rules.models  # type: ignore[attr-defined]
@@ -224,7 +224,7 @@ def without_what_is_on_file() -> AbstractContextManager[Any]:
         filed = conversion.filed
         return facts(conversion if filed is None else conversion._replace(filed=as_now(filed)))
 
-    return patch.multiple(person_node, _refile=refiling, conversion_facts=of_now)
+    return patch.multiple(person_node, refile=refiling, conversion_facts=of_now)
 
 
 @contextlib.contextmanager
