@@ -335,6 +335,11 @@ class Family(NamedTuple):
     ratio: bool
 
 
+def series(name: str, family: Family) -> tuple[str, ...]:
+    """The names of a family's series: its own, or those of a histogram."""
+    return tuple(f"{name}_{part}" for part in ("bucket", "sum", "count")) if family.type == "histogram" else (name,)
+
+
 def own_family(help_: str) -> Family:
     """A family without labels that is of no level."""
     return Family("gauge", help_, (), "", "", "", False)

@@ -25,6 +25,7 @@ from attribution.facts import (
 )
 from attribution.maturity import age_name
 from attribution.nodes.state import Conversion, Filed, JourneyEvent
+from attribution.paths import path_facts
 from attribution.rules import Dims
 from models.results import NONE, UNATTRIBUTED
 from models.wire import CLICK, ENGAGEMENT, VIEW, kind_and_sentiment
@@ -83,7 +84,7 @@ def conversion_facts(conversion: Conversion) -> list[Fact]:
         return []
     t, kind = conversion.t, conversion.type
     if not filed.touches:
-        return [
+        return path_facts(conversion) + [
             (t, NOBODY, (name, model, kind, CONVERSION), sole[0])
             for model, _ in filed.weights
             for name, sole in shares(conversion, (1,))
@@ -94,7 +95,7 @@ def conversion_facts(conversion: Conversion) -> list[Fact]:
         for model, weights in filed.weights
         for name, amounts in shares(conversion, weights)
     ]
-    facts: list[Fact] = []
+    facts = path_facts(conversion)
     # Touch by touch: facts of one time and dims are cheaper to add when they come together.
     for i, (_, at, dims) in enumerate(filed.touches):
         facts += [(t, dims, spent, amounts[i]) for spent, _, amounts in credits if amounts[i]]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from attribution.cohorts import CUSTOMER_KEPT, customer_facts
 from attribution.nodes import customer, device, person
 from attribution.nodes.base import Context, Folded
 from attribution.nodes.cost import fold_cost
 from attribution.nodes.order import fold_refund, fold_report
-from attribution.nodes.state import CostRow, Node, Order, Person
+from attribution.nodes.state import Answer, CostRow, Node, Order, Person
+from attribution.nodes.survey import fold_survey
 from attribution.rules import Rules
+from attribution.visitors import visitor_facts
 from models.settings import DAY
 from models.wire import (
     AnyEntry,
@@ -23,12 +26,13 @@ from models.wire import (
     OrderReport,
     RefundReport,
     Stage,
+    Survey,
     Touch,
     Withdrawal,
 )
 
 RETENTION = 400 * DAY
-"""How long after its last event an order, a person with conversions, or a cost is kept: costs and refunds are accepted that long."""
+"""How long after its last event an order, a cost, an answer or a linked device is kept: costs and refunds are accepted that long."""
 
 
 def _touch(node: Person | None, entry: Touch, context: Context) -> Folded:
@@ -67,15 +71,26 @@ _FOLDS: dict[type, Callable[[Any, Any, Context], Folded]] = {
     RefundReport: fold_refund,
     CancelReport: fold_refund,
     CostReport: fold_cost,
+    Survey: fold_survey,
 }
 
 
-_TIMED = frozenset((Touch, Stage, OrderReport, RefundReport, CancelReport, Link))
+_NOBODY = Person()
+_TIMED = frozenset((Touch, Stage, OrderReport, RefundReport, CancelReport, Link, Survey))
 
 
 def fold(node: Node, entry: AnyEntry, context: Context) -> Folded:
     """Apply one entry to its node. Pure: the node is a value, and so is what comes back."""
-    return _FOLDS[type(entry)](node, entry, context)
+    folded = _FOLDS[type(entry)](node, entry, context)
+    after = folded.node
+    if isinstance(after, Person) and folded.dropped is None:
+        before = node if isinstance(node, Person) else _NOBODY
+        found = visitor_facts(before, after)
+        if before.conversions or after.conversions:
+            found += customer_facts(before, after)
+        if found:
+            folded.facts = [*folded.facts, *found]
+    return folded
 
 
 def event_time(entry: AnyEntry) -> int | None:
@@ -90,7 +105,7 @@ def expires(key: str, node: Node, rules: Rules) -> int:
         keep = rules.lateness + DAY if key.startswith("e:") else rules.keep
         last = max((event.t for event in node.events[-1:]), default=0) + keep
         if node.conversions:
-            last = max(last, node.conversions[-1].t + RETENTION)
+            last = max(last, node.conversions[-1].t + CUSTOMER_KEPT)
         if node.device is not None:
             last = max(last, node.device.last + RETENTION)
         return last
@@ -99,4 +114,6 @@ def expires(key: str, node: Node, rules: Rules) -> int:
         return max(times, default=0) + RETENTION
     if isinstance(node, CostRow):
         return max(node.end, node.reported_at) + RETENTION
+    if isinstance(node, Answer):
+        return node.t + RETENTION
     return 0

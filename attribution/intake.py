@@ -36,6 +36,7 @@ from models.wire import (
     OrderReport,
     RefundReport,
     Stage,
+    Survey,
     Touch,
     engagement_kind,
 )
@@ -185,7 +186,10 @@ class Intake:
             return Taken(self._with_link(event, (touch,), t, offset), t, event.source or "")
         person = self._somebody(event)
         entries: tuple[AnyEntry, ...] = ()
-        if kind == "stage":
+        if kind == "survey_response":
+            answer = self._survey(event, t, offset, digest)
+            entries = () if answer is None else (answer,)
+        elif kind == "stage":
             if not event.stage:
                 raise Rejected("missing_field", "$.stage", "a stage event names its stage")
             value = (
@@ -214,6 +218,23 @@ class Intake:
                 )
                 entries = (*entries, mark)
         return Taken(self._with_link(event, entries, t, offset), t, event.source or "")
+
+    def _survey(self, event: Touchpoint, t: int, offset: int, digest: int) -> Survey | None:
+        """An answer; None when it says not what to, or was asked for a channel and names none. Where the page of the form was found says nothing."""
+        question, score, best = event.question, 0, {"nps": 10, "csat": 5}
+        if question is None:
+            return None
+        channel, network, _ = self._classify.for_cost(event.channel, event.network, None, None, "")
+        if question in best:
+            least = int(question == "csat")
+            if event.score is None:
+                raise Rejected("missing_field", "$.score", f"an answer to {question} has a score")
+            if not least <= event.score <= best[question]:
+                raise Rejected("invalid_field", "$.score", f"expected {least} to {best[question]} for {question}")
+            channel, network, score = NONE, NONE, to_micros(Decimal(str(event.score)))
+        elif channel == NONE:
+            return None
+        return Survey(f"q:{event.event_id}", offset, 0, event.event_id, t, question, channel, network, score, digest)
 
     def _touch(self, event: Touchpoint, t: int, offset: int, digest: int) -> Touch:
         kind: str = event.type
@@ -267,7 +288,7 @@ class Intake:
         updated = None if event.updated_at is None else timely(event.updated_at, "$.updated_at")
         return OrderReport(
             key, offset, 0, event.event_id, t, updated, self._somebody(event), gross, margin, event.currency,
-            rate_num, rate_scale, event.is_new_customer, 0 if event.consent else NO_CONSENT, digest,
+            rate_num, rate_scale, event.is_new_customer, 0 if event.consent else NO_CONSENT, digest, event.source or "",
         )  # fmt: skip
 
     def _cost(self, event: Cost, offset: int, digest: int, timestamp: int) -> Taken:

@@ -128,8 +128,8 @@ class Board:
         self._arrival: tuple[int, Arrival] | None = None
         self._through_block = Block("", "campaign", None, [])
 
-    def blocks(self, ledger: Ledger) -> list[Block]:
-        """All blocks, in an order that depends on nothing but names."""
+    def blocks(self, ledger: Ledger, reserved: int = 0) -> list[Block]:
+        """All blocks, in an order that depends on nothing but names; `reserved` is the part of the budget that is others'."""
         sums = self.sums
         spending = self._costs(ledger)
         spans = [span for span in sums.spans.values() if self._only is None or span.name in self._only]
@@ -145,7 +145,7 @@ class Board:
         by_name: dict[Key, int] = {}
         for dims, cost in spent["30d"].items():
             by_name[names[dims]] = by_name.get(names[dims], 0) + (cost.total or 0)
-        listed = shown(sums, set(names.values()), by_name, self._plan, self._budget)
+        listed = shown(sums, set(names.values()), by_name, self._plan, self._budget - reserved)
         made: list[Block] = []
         fresh: dict[tuple[str, str, Key], tuple[_Known, Block]] = {}
         for span in spans:

@@ -11,12 +11,13 @@ from attribution.facts import ATTRIBUTED_NET, CLICK_COST, CONVERSION, CONVERSION
 from attribution.families import PURCHASE, cpa, plain, plus, roas, roi_on_revenue
 from attribution.filing import NOBODY
 from attribution.kpi import rows
-from attribution.listing import join
+from attribution.listing import BUDGET, join
 from attribution.money import major
 from attribution.nodes.base import NEVER
 from attribution.nodes.cost import accrual_end
 from attribution.nodes.state import CostRow
 from attribution.outcome import moment
+from attribution.people import People
 from attribution.replay import Replay
 from attribution.rollups import RETENTION, Cell, Rollups
 from attribution.rules import Dims
@@ -94,7 +95,9 @@ def windows(
     found: dict[str, list[dict[str, str]]] = {}
     if end != NEVER:
         sums = Sums.of(rollups, marketing, end)
-        for row in rows(sums, Ledger(costs, sums.own, end)):
+        people = People.of(rollups, marketing)
+        base = rows(sums, Ledger(costs, sums.own, end), BUDGET - people.series())
+        for row in [*base, *people.rows(end, base)]:
             found.setdefault(row.family, []).append({**dict(row.labels), "value": plain(row.value)})
     return found
 

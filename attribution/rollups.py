@@ -1,7 +1,8 @@
 """Rollups: sums of facts per time bucket, from which windows are read.
 
-Granularities: `m` minutes, `h` hours, `d` business days of the configured time zone, and `c`, hours again but kept as long as days and only
-for clicks' own cost, which a platform's report replaces hour by hour. A bucket is named by its start in microseconds. It exists only while it is younger than its
+Granularities: `m` minutes, `h` hours, `d` business days of the configured time zone, `c`, hours again but kept as long as days and only
+for clicks' own cost, which a platform's report replaces hour by hour; `w` and `v`, hours and days of
+what is told of persons, kept no longer than windows read them; and `o`, business months in which customers were acquired. A bucket is named by its start in microseconds. It exists only while it is younger than its
 retention before the highest event time seen; older increments are skipped, never re-created.
 """
 
@@ -12,14 +13,19 @@ from datetime import UTC, datetime, timedelta
 from datetime import date as Date
 from zoneinfo import ZoneInfo
 
+from attribution.cohorts import CUSTOMER_KEPT
 from attribution.facts import CLICK_COST, CREDIT_AGE, TOUCH, Fact, Measure
-from attribution.rules import Dims
+from attribution.routes import ROUTES
+from attribution.rules import VISITORS_KEPT, Dims
 from models.settings import DAY, HOUR, MINUTE
 
 Cell = dict[Measure, int]
 Bucket = tuple[str, int]
 
 RETENTION = {"m": 3 * HOUR, "h": 15 * DAY, "d": 400 * DAY, "c": 400 * DAY}
+RETENTION |= {"w": 8 * DAY, "v": VISITORS_KEPT, "o": CUSTOMER_KEPT}
+OF_PERSONS = "wvo"
+"""The granularities that `attribution.people` reads."""
 QUARTER = 15 * MINUTE
 """What every bucket but a minute's is made of: hours and, under any offset of a time zone, days."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,29 +33,42 @@ _CACHE_LIMIT = 100_000
 
 
 class Calendar:
-    """Business days: starts of local days in microseconds. Cached by the quarter of an hour, the step of all offsets."""
+    """Business days: starts of local days in microseconds. Cached by the day in UTC, in which few of them start."""
 
     def __init__(self, time_zone: str) -> None:
         self.zone = ZoneInfo(time_zone)
-        self._days: dict[int, int] = {}
+        self._days: dict[int, list[int]] = {}
 
     def day(self, t: int) -> int:
         """Start of the local day that holds `t`."""
-        quarter = t - t % QUARTER
-        found = self._days.get(quarter)
-        if found is None:
+        starts = self._days.get(t // DAY)
+        if starts is None:
             if len(self._days) >= _CACHE_LIMIT:
                 self._days.clear()
-            local = (_EPOCH + timedelta(microseconds=quarter)).astimezone(self.zone)
-            found = self._days[quarter] = self._start(local.year, local.month, local.day)
+            starts = self._days[t // DAY] = self._within(t - t % DAY)
+        found = starts[0]
+        for start in starts[1:]:
+            if start <= t:
+                found = start
         return found
+
+    def _within(self, day: int) -> list[int]:
+        """Starts of the local days of which a part lies in this day of UTC."""
+        local = (_EPOCH + timedelta(microseconds=day)).astimezone(self.zone).date()
+        starts = [self._start(local.year, local.month, local.day)]
+        while starts[-1] < day + DAY:
+            local += timedelta(days=1)
+            starts.append(self._start(local.year, local.month, local.day))
+        return starts[:-1]
 
     def start(self, granularity: str, t: int) -> int:
         """Start of the bucket that holds `t`."""
         if granularity == "m":
             return t - t % MINUTE
-        if granularity == "d":
+        if granularity in "dv":
             return self.day(t)
+        if granularity == "o":
+            return self.month(t)
         return t - t % HOUR
 
     def month(self, t: int) -> int:
@@ -76,6 +95,9 @@ class Calendar:
 
 def granularities(measure: Measure) -> str:
     """The granularities under which a measure is filed, a letter each."""
+    routed = ROUTES.get(measure[0])
+    if routed is not None:
+        return routed
     if measure[3] == TOUCH:
         return "d" if measure[0].startswith(CREDIT_AGE) else "hd"
     return "mc" if measure == CLICK_COST else "mhd"

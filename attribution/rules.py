@@ -11,6 +11,8 @@ from models.wire import CLASS_NAMES, kind_and_sentiment
 LANDING_BY_ID = DAY
 LANDING_BY_SOURCE = 5 * 60 * 1_000_000
 SESSION_GAP = 30 * 60 * 1_000_000
+VISITORS_KEPT = 32 * DAY
+"""How long it is known where a person counts as a visitor: more than the longest window with its granule."""
 _CACHE_LIMIT = 50_000
 
 Dims = tuple[str, str, str]
@@ -58,7 +60,8 @@ class Rules:
         self.claim = max(micros(marketing.claim_history), DAY) if marketing.claim_history else max(self.longest, DAY)
         # How long before a conversion a touch still counts as known, and how long a journey keeps it so.
         self.known = self.longest + self.claim
-        self.keep = self.known + self.lateness
+        # Also how long it must be known where a person counts as a visitor, with landings and chains that begin before.
+        self.keep = max(self.known + self.lateness, VISITORS_KEPT + 2 * DAY)
         self._windows: dict[tuple[int, str, str, str, str, str], int] = {}
 
     def window(self, cls: int, kind: str, dims: Dims, conversion: str) -> int:

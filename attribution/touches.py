@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from attribution.nodes.state import JourneyEvent
@@ -10,13 +12,18 @@ from attribution.rules import LANDING_BY_ID, LANDING_BY_SOURCE, SESSION_GAP, Dim
 from models.wire import CLICK, DIRECT, STAGE, VISIT
 
 _VISITS = (VISIT, DIRECT)
+_time = itemgetter(0)
+
+
+Visit = tuple[int, Dims, str, bool]
+"""Time, dims and id of the event that starts a visit, and whether it is a landing."""
 
 
 class Merged(NamedTuple):
-    """`touches` in journey order; `visits` as (time, dims, event_id, landed) of each event that starts a visit."""
+    """`touches` and visits in journey order."""
 
     touches: list[JourneyEvent]
-    visits: list[tuple[int, Dims, str, bool]]
+    visits: list[Visit]
 
 
 def merge(events: Sequence[JourneyEvent]) -> Merged:
@@ -26,7 +33,7 @@ def merge(events: Sequence[JourneyEvent]) -> Merged:
     time, so adding one changes nothing before it.
     """
     touches: list[JourneyEvent] = []
-    visits: list[tuple[int, Dims, str, bool]] = []
+    visits: list[Visit] = []
     clicks = [event for event in events if event[2] == CLICK and not event[6]]
     last: int | None = None
     source: Dims | None = None
@@ -51,6 +58,22 @@ def merge(events: Sequence[JourneyEvent]) -> Merged:
         if click is None:
             touches.append(event)
     return Merged(touches, visits)
+
+
+def since(events: tuple[JourneyEvent, ...], earliest: int) -> tuple[JourneyEvent, ...]:
+    """The end of a journey that decides its visits from `earliest` on.
+
+    It begins a day (the longest reach of a landing) before the first visit event of the chain that may still be growing
+    then: a visit event after a gap of a session's length starts anew, whatever came before it.
+    """
+    i = bisect_left(events, earliest, key=_time)
+    start = earliest
+    for event in reversed(events[:i]):
+        if event.t < start - SESSION_GAP:
+            break
+        if event.cls in _VISITS:
+            start = event.t
+    return events[bisect_left(events, start - LANDING_BY_ID, 0, i, key=_time) :]
 
 
 def _landed_from(visit: JourneyEvent, clicks: Sequence[JourneyEvent]) -> JourneyEvent | None:

@@ -25,7 +25,7 @@ from attribution.facts import (
     TOUCH,
     Measure,
 )
-from attribution.rollups import RETENTION, Bucket, Calendar, Cell, Rollups
+from attribution.rollups import OF_PERSONS, RETENTION, Bucket, Calendar, Cell, Rollups
 from attribution.rules import Dims
 from models.settings import DAY, HOUR, MINUTE, Goal, Marketing, micros
 
@@ -273,8 +273,9 @@ class Sums:
         """The spans of a whole at one end."""
         sums = cls(marketing, end)
         for bucket, cells in rollups.buckets.items():
-            for dims, cell in cells.items():
-                sums.add(bucket, dims, cell)
+            if bucket[0] not in OF_PERSONS:
+                for dims, cell in cells.items():
+                    sums.add(bucket, dims, cell)
         return sums
 
     def move(self, end: int) -> None:

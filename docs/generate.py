@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from attribution.families import FAMILIES, LEVEL_LABELS, METRICS, Metric, family_name
+from attribution.people import PERSONS
 from models import events, results
 from models.errors import CATALOGUE
 
@@ -90,6 +91,11 @@ def metrics(page: str) -> str:
         parts.append(f"### {title}\n\n| family | type | labels | meaning |\n|---|---|---|---|\n")
         parts += _family_rows(group)
         parts.append("\n")
+    parts.append("### Persons\n\n| family | type | labels | meaning |\n|---|---|---|---|\n")
+    parts += [
+        f"| `{name}` | {family.type} | {_shown(family.labels)} | {family.help} |\n" for name, family in PERSONS.items()
+    ]
+    parts.append("\n")
     return "".join([*parts, end, after])
 
 
@@ -109,8 +115,11 @@ def _family_rows(group: str) -> Iterator[str]:
 
 
 def _family_row(name: str, labels: tuple[str, ...], metric: Metric) -> str:
-    shown = ", ".join(label if label == "level" else f"`{label}`" for label in labels)
-    return f"| `{name}` | gauge | {shown} | {metric.help} |\n"
+    return f"| `{name}` | gauge | {_shown(labels)} | {metric.help} |\n"
+
+
+def _shown(labels: tuple[str, ...]) -> str:
+    return ", ".join(label if label == "level" else f"`{label}`" for label in labels)
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ class OrderReport(Entry, tag=3, gc=False, frozen=True):
     """One sender's report of an order, for `o:<order_id>`.
 
     `gross` and `margin` are micros of the order's own currency; `margin` is None when unknown.
-    The rate is `rate_num / 10**rate_scale` reporting units per unit of that currency.
+    The rate is `rate_num / 10**rate_scale` reporting units per unit of that currency. `source` is the tracker that sent it.
     """
 
     event_id: str
@@ -94,6 +94,7 @@ class OrderReport(Entry, tag=3, gc=False, frozen=True):
     is_new: bool | None
     flags: int
     digest: int
+    source: str = ""
 
 
 class RefundReport(Entry, tag=4, gc=False, frozen=True):
@@ -147,6 +148,7 @@ class OrderMove(Entry, tag=7, gc=False, frozen=True):
     gone: str | None
     device: str | None = None
     """The device (`a:…`) that passes the order on to its owner; None: the order's node itself says so."""
+    source: str = ""
 
 
 class Link(Entry, tag=8, gc=False, frozen=True):
@@ -196,6 +198,18 @@ class Withdrawal(Entry, tag=11, gc=False, frozen=True):
     conversion: bool
 
 
+class Survey(Entry, tag=20, gc=False, frozen=True):
+    """An answer to a survey's question, for `q:<event_id>`: the channel it names, or its `score` in millionths."""
+
+    event_id: str
+    t: int
+    question: str
+    channel: str
+    network: str
+    score: int
+    digest: int
+
+
 AnyEntry = (
     Touch
     | Stage
@@ -208,6 +222,7 @@ AnyEntry = (
     | GivenTouch
     | GivenStage
     | Withdrawal
+    | Survey
 )
 Move = OrderMove | Link | GivenTouch | GivenStage | Withdrawal
 """What a node sends to another, through the log."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from attribution.families import series
 from streams.exporter import BUSINESS
 from streams.notices import BOARD
 
@@ -22,7 +23,7 @@ WORKER = ("instance", "pod")
 # of each worker: one that steps down says 0 at once, some seconds before the next one leads.
 LEADER = f"topk by (job) (1, max_over_time(parcours_leader_epoch[{RECENT}]) > 0)"
 
-FAMILIES = (*BUSINESS, *BOARD)
+FAMILIES = (*(one for name, family in BUSINESS.items() for one in series(name, family)), *BOARD)
 EVALUATED = "parcours_alerts_evaluated_timestamp_seconds"
 HELD = "parcours_alert_active"
 """While no one evaluates, an alert neither fires nor resolves: its copy goes on as it was."""

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import structs
 
 from attribution.nodes.state import (
+    Answer,
     Conversion,
     CostRow,
     Filed,
@@ -29,14 +30,14 @@ from attribution.nodes.state import (
 )
 from attribution.rollups import Cell
 from models.results import OTHER
-from models.wire import ENGAGEMENT, Touch
+from models.wire import ENGAGEMENT, OrderReport, Survey, Touch
 from streams.identity_codec import pack_identity, unpack_identity
 
 FORMAT = 3
 _UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})+")
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
-_PERSON, _ORDER, _COST = 0, 1, 2
+_PERSON, _ORDER, _COST, _ANSWER = 0, 1, 2, 3
 # An event whose id is a UUID: time, digest, number of (class, kind, dims), id.
 _ROW = struct.Struct("<qIH16s")
 _WHAT_MAX = 0xFFFF
@@ -96,6 +97,18 @@ class Names:
                 self.id(kind)
                 admitted += 1
         return touch, admitted
+
+    def admit_named(self, entry: OrderReport | Survey, admitted: int, limit: int) -> tuple[OrderReport | Survey, int]:
+        """The same for the tracker of an order, and for what an answer names."""
+        report = isinstance(entry, OrderReport)
+        name = ("source", entry.source) if report else ("answer", entry.channel, entry.network)  # type: ignore[union-attr]
+        if name not in self._ids:
+            if admitted >= limit:
+                other = {"source": OTHER} if report else {"channel": OTHER, "network": OTHER}
+                return structs.replace(entry, **other), admitted
+            self.id(name)
+            admitted += 1
+        return entry, admitted
 
     def value(self, number: int) -> Any:
         """The name behind a number."""
@@ -157,6 +170,8 @@ def pack_node(node: Node, names: Names) -> bytes:
         return pack_person(node, names, Memo())
     if isinstance(node, Order):
         return _pack([FORMAT, _ORDER, *node])
+    if isinstance(node, Answer):
+        return _pack([FORMAT, _ANSWER, node])
     assert isinstance(node, CostRow)
     return _pack([FORMAT, _COST, node])
 
@@ -176,6 +191,9 @@ def unpack_node(packed: bytes, names: Names) -> Node:
             owner,
             tuple((t, event_id, person) for t, event_id, person in aliases),
         )
+    if fields[1] == _ANSWER:
+        t, question, dims, score, digest = fields[2]
+        return Answer(t, question, tuple(dims), score, digest)
     start, end, reported_at, kind, dims, amount, digest = fields[2]
     return CostRow(start, end, reported_at, kind, tuple(dims), amount, digest)
 
@@ -191,7 +209,7 @@ def pack_person(person: Person, names: Names, memo: Memo) -> bytes:
         events = [b"".join(memo.rows), memo.extras]
     else:
         events = _columns(person.events, names)
-    packed = [FORMAT, _PERSON, events, memo.packed, trimmed, closed]
+    packed = [FORMAT, _PERSON, events, memo.packed, trimmed, closed, person.advocated]
     if person.device is not None or person.given is not None:
         packed.append(
             pack_identity(
@@ -271,8 +289,9 @@ def _from_rows(blob: bytes, extras: dict[int, list[Any]], names: Names) -> Itera
 
 
 def _unpack_person(fields: list[Any], names: Names) -> Person:
-    _, _, columns, conversions, trimmed, closed, *identity = fields
-    person = Person(_unpack_events(columns, names), _unpack_conversions(conversions, names), trimmed, closed)
+    _, _, columns, conversions, trimmed, closed, advocated, *identity = fields
+    known = _unpack_conversions(conversions, names)
+    person = Person(_unpack_events(columns, names), known, trimmed, closed, advocated=advocated)
     if not identity:
         return person
     return unpack_identity(

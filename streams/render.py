@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
-from attribution.families import Family, Labels, plain
+from attribution.families import Family, Labels, plain, series
 
 NAME_MAX = 100
 """Characters of a label value; a longer one ends in an ellipsis."""
@@ -43,6 +43,7 @@ class Renderer:
         self._heads = {
             name: f"# HELP {name} {family.help}\n# TYPE {name} {family.type}\n" for name, family in families.items()
         }
+        self._family = {one: name for name, family in families.items() for one in series(name, family)}
         self._known: dict[int, tuple[Rows, dict[str, str]]] = {}
 
     def render(self, blocks: Iterable[Rows]) -> bytes:
@@ -57,7 +58,7 @@ class Renderer:
             found = self._known.get(id(block)) or (block, _lines(block))
             known[id(block)] = found
             for name, text in found[1].items():
-                texts[name].append(text)
+                texts[self._family[name]].append(text)
         self._known = known
         parts: list[str] = []
         for name, found_texts in texts.items():

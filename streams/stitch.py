@@ -24,7 +24,7 @@ from attribution.watermarks import Progress, announcing_partitions, expected_sou
 from models.errors import Rejected
 from models.results import Attribution
 from models.settings import DAY, Marketing
-from models.wire import AnyEntry, Block, Mark, Touch, decode_block, source_id
+from models.wire import AnyEntry, Block, Mark, OrderReport, Survey, Touch, decode_block, source_id
 from streams.caches import Cells, Nodes
 from streams.codec import Names
 from streams.metrics import Metrics
@@ -239,6 +239,8 @@ class JourneyPartition:
     ) -> None:
         if isinstance(entry, Touch):
             entry, progress.admitted = self._names.admit(entry, progress.admitted, NAMES_MAX)
+        elif isinstance(entry, OrderReport | Survey):
+            entry, progress.admitted = self._names.admit_named(entry, progress.admitted, NAMES_MAX)
         node = self._nodes.get(entry.key)
         try:
             folded = fold(node, entry, context)

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from attribution.costs import Ledger
+from attribution.facts import Measure
 from attribution.families import Row
 from attribution.kpi import Block, Board, Found
 from attribution.nodes.base import NEVER
 from attribution.nodes.cost import accrual_end
 from attribution.nodes.state import CostRow
-from attribution.rollups import RETENTION, Cell
+from attribution.people import People, Reach
+from attribution.rollups import OF_PERSONS, RETENTION, Bucket, Cell
 from attribution.rules import Dims
 from attribution.watermarks import Progress
 from attribution.windows import Sums
@@ -52,10 +54,13 @@ class View:
     def __init__(self, marketing: Marketing, parts: Iterable[Partition]) -> None:
         self.parts = list(parts)
         self.blocks: list[Block] = []
+        self.reach: Reach = {}
         self.end = NEVER
         self._marketing = marketing
         self._sums: Sums | None = None
         self._board: Board | None = None
+        self._people = People(marketing)
+        self._told = Block("", "", None, [])
         self._ledger: Ledger | None = None
         self._costs: dict[tuple[int, bytes], CostRow] = {}
         self._changed = True
@@ -103,10 +108,18 @@ class View:
             kept = [row for row in self._costs.values() if accrual_end(row) > end - RETENTION["d"]]
             self._ledger = Ledger(kept, self._sums.own, end)
         assert self._board is not None
-        self.blocks = self._board.blocks(self._ledger)
+        self.blocks = self._board.blocks(self._ledger, self._people.series())
+        self.blocks.append(self._persons(end))
         self.end = end
         self._changed = self._costs_changed = False
         return True
+
+    def _persons(self, end: int) -> Block:
+        """What is told of persons. It goes by the names and volumes that the other blocks show."""
+        rows = self._people.rows(end, self.rows, self.reach)
+        if rows != self._told.rows:
+            self._told = Block("", "", None, rows)
+        return self._told
 
     def _merge(self, part: Partition, changes: Changes, sums: Sums) -> None:
         if changes.full:
@@ -123,13 +136,15 @@ class View:
             if suffix == COSTS:
                 self._merge_costs(part, fields)
             elif (bucket := bucket_of(suffix)) is not None:
-                if sums.wants(bucket):
+                if _wanted(sums, bucket):
                     self._replace(part, sums, suffix, part.cells.get(suffix, _NO_FIELDS), fields)
                     part.cells[suffix] = fields
                 else:
                     part.cells.pop(suffix, None)
-        for suffix in [suffix for suffix in part.cells if not part.cells[suffix] or not _wanted(sums, suffix)]:
-            del part.cells[suffix]
+        for suffix, fields in list(part.cells.items()):
+            kept = bucket_of(suffix)
+            if not fields or kept is None or not _wanted(sums, kept):
+                del part.cells[suffix]
         part.token, part.seq = changes.token, changes.seq
 
     def _merge_costs(self, part: Partition, fields: dict[bytes, bytes]) -> None:
@@ -157,7 +172,11 @@ class View:
             if before is not None:
                 for measure, amount in unpack_cell(before, part.names).items():
                     delta[measure] = delta.get(measure, 0) - amount
-            sums.add(bucket, _cleaned(part.names.value(int(field))), delta)
+            dims = _cleaned(part.names.value(int(field)))
+            if bucket[0] in OF_PERSONS:
+                self._people.add(bucket, dims[:2], {_printable(measure): n for measure, n in delta.items()})
+            else:
+                sums.add(bucket, dims, delta)
             self._changed = True
 
 
@@ -166,9 +185,15 @@ def progress_of(changes: Changes) -> Progress | None:
     return _progress(changes.state) if changes.state else None
 
 
-def _wanted(sums: Sums, suffix: str) -> bool:
-    bucket = bucket_of(suffix)
-    return bucket is not None and sums.wants(bucket)
+def _wanted(sums: Sums, bucket: Bucket) -> bool:
+    """Whether a window holds this bucket now or will. Those of persons are, for as long as their partition keeps them."""
+    return bucket[0] in OF_PERSONS or sums.wants(bucket)
+
+
+def _printable(measure: Measure) -> Measure:
+    """A measure that holds names of sources or trackers."""
+    name, channel, kind, network = measure
+    return (name, clean(channel), kind, clean(network))
 
 
 def _cleaned(dims: Dims) -> Dims:

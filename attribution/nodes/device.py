@@ -269,7 +269,7 @@ def _given(there: Away, key: str) -> Move:
         return GivenStage(there.owner, 0, 0, key, what.event_id, what.t, what.type, what.gross, what.digest)
     return OrderMove(
         there.owner, 0, 0, what.id[2:], what.t, what.event_id, what.gross, what.net, what.margin, what.net_margin,
-        what.is_new, 0, what.gone, key,
+        what.is_new, 0, what.gone, key, what.source,
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ def fold_report(node: Order | None, entry: OrderReport, context: Context) -> Fol
         return Folded(order, dropped="no_person")
     report = Report(
         entry.t, entry.event_id, entry.updated_at, entry.person, entry.gross, entry.margin, entry.currency,
-        entry.rate_num, entry.rate_scale, entry.is_new, entry.digest,
+        entry.rate_num, entry.rate_scale, entry.is_new, entry.digest, entry.source,
     )  # fmt: skip
     kept = _with(order.reports, report)
     late = entry.t < context.watermark - context.rules.lateness
@@ -153,7 +153,7 @@ def _snapshot(order: Order, entry: OrderReport | RefundReport | CancelReport) ->
     return OrderMove(
         key=owner, offset=0, k=0, order_id=entry.key[2:], t=report.t, event_id=report.event_id,
         gross=convert(report.gross, *rate), net=convert(net, *rate), margin=margin, net_margin=net_margin,
-        is_new=report.is_new, flags=0, gone=gone,
+        is_new=report.is_new, flags=0, gone=gone, source=report.source,
     )  # fmt: skip
 
 

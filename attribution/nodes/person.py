@@ -9,13 +9,13 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from operator import itemgetter
 
+from attribution.cohorts import advocated
 from attribution.eligible import file_credit
 from attribution.facts import LANDINGS, VISITS, Fact, negated
 from attribution.filing import conversion_facts, event_facts
 from attribution.nodes.base import Context, Folded
 from attribution.nodes.state import Conversion, JourneyEvent, Person
-from attribution.rules import LANDING_BY_ID, SESSION_GAP
-from attribution.touches import merge
+from attribution.touches import merge, since
 from models.wire import CLICK, DIRECT, VISIT, GivenStage, OrderMove, Stage, Touch
 
 VISIT_LIKE = (CLICK, VISIT, DIRECT)
@@ -91,6 +91,7 @@ def put_events(
     if len(after) > context.rules.journey_max:
         cut = len(after) - context.rules.journey_max
         trimmed = after[cut - 1].t if trimmed is None else max(trimmed, after[cut - 1].t)
+        person = _dropped(person, after[:cut])
         after = after[cut:]
         person = _without_given(person, after)
     return refile(person._replace(events=after, trimmed=trimmed), earliest, facts, context)
@@ -137,7 +138,7 @@ def order_conversion(entry: OrderMove) -> Conversion:
     return Conversion(
         t=entry.t, id=f"o:{entry.order_id}", type="purchase", event_id=entry.event_id,
         gross=entry.gross, net=entry.net, margin=entry.margin, net_margin=entry.net_margin, is_new=entry.is_new,
-        digest=0, gone=entry.gone, restated=False, filed=None,
+        digest=0, gone=entry.gone, restated=False, source=entry.source, filed=None,
     )  # fmt: skip
 
 
@@ -229,28 +230,12 @@ def _visit_facts(before: tuple[JourneyEvent, ...], after: tuple[JourneyEvent, ..
 
 def _visits(events: tuple[JourneyEvent, ...], earliest: int) -> list[Fact]:
     facts: list[Fact] = []
-    for t, dims, _, landed in merge(_since(events, earliest)).visits:
+    for t, dims, _, landed in merge(since(events, earliest)).visits:
         if t >= earliest:
             facts.append((t, dims, VISITS, 1))
             if landed:
                 facts.append((t, dims, LANDINGS, 1))
     return facts
-
-
-def _since(events: tuple[JourneyEvent, ...], earliest: int) -> tuple[JourneyEvent, ...]:
-    """The end of a journey that decides its visits from `earliest` on.
-
-    It begins a day (the longest reach of a landing) before the first visit event of the chain that may still be growing
-    then: a visit event after a gap of a session's length starts anew, whatever came before it.
-    """
-    i = bisect_left(events, earliest, key=_time)
-    start = earliest
-    for event in reversed(events[:i]):
-        if event.t < start - SESSION_GAP:
-            break
-        if event.cls in (VISIT, DIRECT):
-            start = event.t
-    return events[bisect_left(events, start - LANDING_BY_ID, 0, i, key=_time) :]
 
 
 def forget(person: Person, context: Context) -> Person:
@@ -259,8 +244,15 @@ def forget(person: Person, context: Context) -> Person:
     events = person.events
     if not events or events[0].t >= horizon:
         return person
-    after = events[bisect_left(events, horizon, key=_time) :]
-    return _without_given(person, after)._replace(events=after)
+    cut = bisect_left(events, horizon, key=_time)
+    after = events[cut:]
+    return _without_given(_dropped(person, events[:cut]), after)._replace(events=after)
+
+
+def _dropped(person: Person, events: tuple[JourneyEvent, ...]) -> Person:
+    """The person who has lost these events, the earliest: with what must outlive them."""
+    spoke = advocated(events)
+    return person if spoke is None else person._replace(advocated=max(spoke, person.advocated or spoke))
 
 
 def _without_given(person: Person, after: tuple[JourneyEvent, ...]) -> Person:

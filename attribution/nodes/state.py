@@ -44,7 +44,7 @@ class Filed(NamedTuple):
 
 
 class Conversion(NamedTuple):
-    """An order or a stage at its person. Amounts in reporting micros; `gone` says why it no longer counts."""
+    """An order or a stage at its person. Amounts in reporting micros; `gone` says why it no longer counts, `source` which tracker reported the order."""
 
     t: int
     id: str
@@ -58,7 +58,8 @@ class Conversion(NamedTuple):
     digest: int
     gone: str | None
     restated: bool
-    filed: Filed | None
+    source: str = ""
+    filed: Filed | None = None
 
 
 class Linked(NamedTuple):
@@ -110,7 +111,8 @@ class Person(NamedTuple):
     """A journey: a customer's, or a device's as far as it belongs to no customer.
 
     `trimmed` is the time of the latest touch event that fell off its end, `closed` of the latest conversion that fell off: those
-    at or before it stay as they are filed.
+    at or before it stay as they are filed. `advocated` is the time of the latest share, mention or referral among the touch events that
+    fell off or are forgotten.
     """
 
     events: tuple[JourneyEvent, ...] = ()
@@ -119,6 +121,7 @@ class Person(NamedTuple):
     closed: int | None = None
     device: Device | None = None
     given: Given | None = None
+    advocated: int | None = None
 
 
 class Report(NamedTuple):
@@ -135,6 +138,7 @@ class Report(NamedTuple):
     rate_scale: int
     is_new: bool | None
     digest: int
+    source: str = ""
 
 
 class Refunded(NamedTuple):
@@ -171,4 +175,14 @@ class CostRow(NamedTuple):
     digest: int
 
 
-Node = Person | Order | CostRow | None
+class Answer(NamedTuple):
+    """An answer to a survey's question; `dims` is the channel and network it names, `score` in millionths."""
+
+    t: int
+    question: str
+    dims: Dims
+    score: int
+    digest: int
+
+
+Node = Person | Order | CostRow | Answer | None

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from attribution.facts import Fact, Measure
+from attribution.facts import CONVERSION, TOUCH, Fact, Measure
 from attribution.filing import conversion_facts
 from attribution.fold import expires, fold
 from attribution.nodes import person as module
@@ -58,10 +58,11 @@ class At:
         made = At()
         for conversion in conversions:
             made.add(conversion_facts(conversion))
-        return made.sums
+        return made.attributed()
 
     def attributed(self) -> Counter[tuple[int, Dims, Measure]]:
-        return Counter({key: amount for key, amount in self.sums.items() if key[2][1] and amount})
+        credited = (CONVERSION, TOUCH)
+        return Counter({key: amount for key, amount in self.sums.items() if key[2][3] in credited and amount})
 
 
 def touch(t: int, n: int = 0, **changes: Any) -> Touch:

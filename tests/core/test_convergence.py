@@ -3,6 +3,7 @@ restarts, gives what one batch pass over the sorted, deduplicated events gives."
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
@@ -70,6 +71,19 @@ def brief(history: History, rng: Random) -> Marketing:
         )
     lateness, claim = rng.choice(("7d", "1d")), rng.choice((None, "1d", "1h", "7d"))
     return configured(history, lateness=lateness, claim_history=claim, lookback=lookback)
+
+
+def continued(history: History, rng: Random) -> History:
+    """With visits long after everything, at which journeys forget what nobody needs any more."""
+    visits = []
+    for topic, body in history.events:
+        person = {name: body[name] for name in ("anonymous_id", "customer_id") if name in body}
+        if topic in ("clicks", "touchpoints") and person and rng.random() < 0.3:
+            t = moment(body["occurred_at"]) + rng.choice((33, 70, 130)) * DAY
+            for when in (t, t + 10 * DAY, t + 20 * DAY):
+                visit = {"event_id": f"late {len(visits)}", "occurred_at": instant(when), "type": "visit", **person}
+                visits.append(("touchpoints", visit))
+    return dataclasses.replace(history, events=history.events + visits)
 
 
 def renamed(body: dict[str, Any]) -> dict[str, str]:
@@ -177,7 +191,7 @@ def states(nodes: dict[str, Node]) -> dict[str, Any]:
         else:
             found[key] = node
     # An order that waits for its report has no conversion anywhere yet, but its refunds are kept all the same.
-    assert all(isinstance(node, Order) or key[0] in "acek" for key, node in nodes.items())
+    assert all(isinstance(node, Order) or key[0] in "acekq" for key, node in nodes.items())
     return {key: state for key, state in found.items() if state != ([], None)}
 
 
@@ -275,6 +289,7 @@ def test_disorder_within_the_lateness(seeds: range) -> None:
     for seed in seeds:
         history, rng = generate(seed), Random(seed)
         marketing = brief(history, rng)
+        history = continued(history, rng)
         records = arrival(history, marketing, rng, micros(marketing.lateness))
         driver = run(marketing, records, rng)
         assert not driver.late, seed

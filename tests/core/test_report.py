@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from attribution.families import FAMILIES
+from attribution.families import FAMILIES, series
+from attribution.people import PERSONS
 from attribution.replay import Replay
 from attribution.report import report
 from models.settings import Marketing
@@ -159,7 +160,8 @@ def test_a_report_by_hand() -> None:
 
 def test_windows_are_those_of_the_last_event() -> None:
     windows = made(EVENTS)["windows"]
-    assert set(windows) <= set(FAMILIES)
+    series_of = {one for name, family in (FAMILIES | PERSONS).items() for one in series(name, family)}
+    assert set(windows) <= series_of
     labels = {"model": "linear", "basis": "conversion", "conversion": "purchase", "window": "24h"}
     assert {**labels, "value": "1"} in windows["parcours_total_attributed_conversions"]
     # Until 13:00 of the day 5000 * 13/24 were spent.

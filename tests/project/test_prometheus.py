@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from attribution.families import series
 from models.settings import Infrastructure
 from streams.exporter import BUSINESS
 from streams.metrics import Metrics
@@ -124,7 +125,7 @@ def test_the_recording_rules_are_what_the_script_writes() -> None:
 
 def test_each_business_family_has_one_copy() -> None:
     assert len(BUSINESS) > 40
-    assert {f"leader:{family}:last" for family in {*BUSINESS, *BOARD}} == RECORDED.keys()
+    assert {f"leader:{family}:last" for family in {*SERIES, *BOARD}} == RECORDED.keys()
 
 
 @needs_promtool
@@ -202,11 +203,12 @@ def test_the_runbook_lists_each_alert_on_the_pipeline() -> None:
     assert len(rows) == len({name for name, _, _ in rows})
 
 
+SERIES = [one for name, family in BUSINESS.items() for one in series(name, family)]
 EXPRESSIONS = {name: rule["expr"] for name, rule in ALERTS.items()} | RECORDED
 
 
 def test_rules_read_what_is_exported_or_recorded() -> None:
-    exported = {*BUSINESS, *BOARD}
+    exported = {*SERIES, *BOARD}
     for family in Metrics().registry.collect():
         exported |= {family.name} | {f"{family.name}{part}" for part in ("_total", "_bucket", "_count", "_sum")}
     for name, expression in EXPRESSIONS.items():
@@ -223,7 +225,7 @@ def test_rules_read_what_is_exported_or_recorded() -> None:
 def test_alerts_read_business_metrics_from_the_newest_leader(name: str) -> None:
     used = set(re.findall(r"(?<![:\w])parcours_\w+", ALERTS[name]["expr"]))
     # When anyone evaluated last is asked of all workers, so that it is known without the copies too.
-    assert used & {*BUSINESS, *BOARD} <= {"parcours_alerts_evaluated_timestamp_seconds"}
+    assert used & {*SERIES, *BOARD} <= {"parcours_alerts_evaluated_timestamp_seconds"}
 
 
 def test_nothing_fires_for_a_campaign_that_is_absent() -> None:
