@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from attribution.facts import ATTRIBUTED_NET, CLICKS, CONVERSION, CONVERSIONS, IMPRESSIONS, MICRO, VIEWS
+from attribution.cohorts import CUSTOMER_KEPT
 from attribution.fold import RETENTION, expires
 from attribution.intake import Intake
 from attribution.nodes.state import CostRow, Filed, Node, Order, Person
@@ -301,12 +302,16 @@ async def test_a_node_lives_as_long_as_something_can_need_it() -> None:
     await days(bench, 90, RETENTION // DAY + 1)
     assert set(bench.tables.nodes()) == {"o:O1", "c:buyer", "k:row"}
     await days(bench, RETENTION // DAY + 2, RETENTION // DAY + 2)
-    assert set(bench.tables.nodes()) == {"k:row"}
+    assert set(bench.tables.nodes()) == {"c:buyer", "k:row"}
     assert "k" not in bench.tables.commits[-1].changed
     await days(bench, RETENTION // DAY + 3, RETENTION // DAY + 3)
-    assert bench.tables.nodes() == {}
+    assert set(bench.tables.nodes()) == {"c:buyer"}
     assert bench.tables.hashes["k"] == {}
     assert "k" in bench.tables.commits[-1].changed, "a reader of the ledger must learn of it"
+    await days(bench, RETENTION // DAY + 4, CUSTOMER_KEPT // DAY + 1)
+    assert set(bench.tables.nodes()) == {"c:buyer"}, "whoever orders again was a customer before"
+    await days(bench, CUSTOMER_KEPT // DAY + 2, CUSTOMER_KEPT // DAY + 2)
+    assert bench.tables.nodes() == {}
     assert bench.tables.sets == {}
 
 
