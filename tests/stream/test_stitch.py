@@ -12,8 +12,8 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from attribution.facts import ATTRIBUTED_NET, CLICKS, CONVERSION, CONVERSIONS, IMPRESSIONS, MICRO, VIEWS
 from attribution.cohorts import CUSTOMER_KEPT
+from attribution.facts import ATTRIBUTED_NET, CLICKS, CONVERSION, CONVERSIONS, IMPRESSIONS, MICRO, VIEWS
 from attribution.fold import RETENTION, expires
 from attribution.intake import Intake
 from attribution.nodes.state import CostRow, Filed, Node, Order, Person
