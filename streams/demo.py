@@ -36,6 +36,27 @@ LOAD_SECONDS = 300.0
 _IN_FLIGHT = 20_000
 _MARKS = 20  # records of the log that are only marks, waiting to be read
 _SETTLED = 3.0  # seconds: two refreshes of the exporter, and the time in which it renders
+WATCHED_TOML = """
+[[alerts]]
+name = "cpa-brand"
+metric = "cpa"
+network = "google"
+campaign = "brand_fr"
+threshold = 60
+clear = 50
+window = "7d"
+team = "acquisition"
+
+[[goals]]
+name = "orders"
+metric = "orders"
+target = {target}
+start = {start}
+deadline = {deadline}
+"""
+"""What the demo's shop wants to hear of, beside the simulated market's configuration."""
+
+ORDERS_A_DAY = 0.02  # of each person
 _COLUMNS = {
     "touches": "touches",
     "attributed_conversions": "conversions",
@@ -51,6 +72,8 @@ _PIPELINE = (
     "parcours_as_of",
     "parcours_lag_records",
     "parcours_latency_seconds",
+    "parcours_alert_",
+    "parcours_goal_",
 )
 
 
@@ -82,6 +105,11 @@ class Board:
     lag: float = 0.0
     latency: dict[float, float] = field(default_factory=dict)
     read_at: float = 0.0
+    firing: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The alerts that fire: value, threshold and bound by rule and scope."""
+
+    goals: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By goal: progress_ratio, expected_ratio, on_track and the others."""
 
     def p99(self, since: Board | None = None) -> float | None:
         """The bound, in seconds, under which 99 of 100 latencies since an earlier reading lie; None when there are none."""
@@ -95,6 +123,7 @@ def read_board(text: str, window: str, model: str) -> Board:
     """The board in an exposition: purchases on the conversion basis."""
     board = Board(window, model, read_at=time.monotonic())
     lines: dict[tuple[str, str], Line] = {}
+    alerts: dict[str, dict[str, float]] = {}
     wanted = f'window="{window}"'
     kept = [
         line
@@ -111,6 +140,11 @@ def read_board(text: str, window: str, model: str) -> Board:
                 board.as_of = value
             elif name == "parcours_lag_records":
                 board.lag += value
+            elif name.startswith("parcours_alert_") and "rule" in labels:
+                where = " ".join(labels[part] for part in ("network", "campaign") if labels[part])
+                alerts.setdefault(f"{labels['rule']} ({where})", {})[name.removeprefix("parcours_alert_")] = value
+            elif name.startswith("parcours_goal_"):
+                board.goals.setdefault(labels["goal"], {})[name.removeprefix("parcours_goal_")] = value
             elif name == "parcours_latency_seconds_bucket":
                 board.latency[float(labels["le"])] = value
             column = _COLUMNS.get(name.removeprefix("parcours_channel_"))
@@ -123,6 +157,7 @@ def read_board(text: str, window: str, model: str) -> Board:
             key = labels["channel"], labels["network"]
             line = lines.setdefault(key, Line(*key))
             setattr(line, column, value)
+    board.firing = {name: figures for name, figures in alerts.items() if figures.get("active")}
     board.lines = sorted(
         lines.values(), key=lambda line: (-(line.revenue or 0), -(line.cost or 0), line.channel, line.network)
     )
@@ -144,7 +179,10 @@ class Demo:
         self.port = port if port is not None else _port()
         self.marketing: Marketing = Marketing()
         self.published = 0
+        self.fired: set[str] = set()
+        """Alerts that have been seen firing."""
         self._rate = rate
+        self._persons = persons
         self._worker: subprocess.Popen[bytes] | None = None
 
     @property
@@ -165,13 +203,20 @@ class Demo:
     async def start(self) -> None:
         """Start the servers and the worker, and make the topics. Raises EmbeddedServerError when one of them fails."""
         config = self.directory / "parcours.toml"
-        config.write_text(PARCOURS_TOML, "utf-8")
+        config.write_text(PARCOURS_TOML + self._watched(), "utf-8")
         self.marketing = load_marketing(config)
         # In this thread: on Linux a child is ended with the thread that started it.
         self.redis.start()
         self.broker.start()
         await create(bootstrap(self.broker.url), self.marketing)
         self._start_worker(config)
+
+    def _watched(self) -> str:
+        """The alert rule and the goal: as many orders as are likely over two months, of which one is past."""
+        today = datetime.now(UTC).date()
+        start, deadline = today - timedelta(30), today + timedelta(30)
+        target = max(1, round(self._persons * ORDERS_A_DAY * 61))
+        return WATCHED_TOML.format(target=target, start=start, deadline=deadline)
 
     def _start_worker(self, config: Path) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PARCOURS_")}
@@ -253,7 +298,7 @@ class Demo:
     async def live(self) -> None:
         """Publish live events for ever, at their time."""
         async with self._producer() as producer:
-            for record in self.simulation.live(int(time.time() * 1e6), self._rate):
+            for record in self.simulation.live(int(time.time() * 1e6), self._rate, mistake=True):
                 ahead = record.published_at / 1e6 - time.time()
                 if ahead > 0:
                     await asyncio.sleep(ahead)
@@ -263,7 +308,11 @@ class Demo:
         """What `/metrics` says now; None while the worker does not answer."""
         self._check()
         text = await asyncio.to_thread(page, f"{self.address}/metrics")
-        return None if text is None else await asyncio.to_thread(read_board, text, window, self.model)
+        if text is None:
+            return None
+        board = await asyncio.to_thread(read_board, text, window, self.model)
+        self.fired |= board.firing.keys()
+        return board
 
     def stop(self, *, keep: bool = False) -> None:
         """End all processes, and remove the files unless they are to be kept. May be called at any time, also twice."""

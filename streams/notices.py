@@ -41,6 +41,10 @@ BOARD = {f"parcours_{name}": Family("gauge", text, labels, "", "", "", False) fo
 """Every family of `rows`: type and help."""
 
 
+RUNBOOKS = ("cpa", "roas", "roi_on_revenue", "roi", "attributed_conversions", "visits", "orders")
+"""Metrics with a section of their own in the runbook of docs/alerts.md."""
+
+
 class Link(NamedTuple):
     """Where dashboards and runbooks are. `model`: the default model of rules."""
 
@@ -48,15 +52,15 @@ class Link(NamedTuple):
     runbook: str
     model: str
 
-    def to(self, rule: str, metric: str, one: Mapping[str, str | None], runbook: str | None) -> Links:
+    def to(self, metric: str, one: Mapping[str, str | None], runbook: str | None) -> Links:
         """The links of an alert; `one` has the dashboard's variables."""
         dashboard = None
         if self.dashboard:
             query = urlencode([(f"var-{name}", text) for name, text in one.items() if text is not None])
             dashboard = f"{self.dashboard}{'&' if '?' in self.dashboard else '?'}{query}"
-        return Links(
-            dashboard=dashboard, runbook=runbook or f"{self.runbook}#{metric.removesuffix('_ratio').replace('_', '-')}"
-        )
+        known = metric.removesuffix("_ratio")
+        anchor = known.replace("_", "-") if known in RUNBOOKS else "other-metrics"
+        return Links(dashboard=dashboard, runbook=runbook or f"{self.runbook}#{anchor}")
 
 
 def notice(
@@ -105,7 +109,7 @@ def notice(
         currency=marketing.reporting_currency,
         fired_at=moment(state.fired_at),
         resolved_at=None if firing else moment(now),
-        links=link.to(rule.name, rule.metric, shown, rule.runbook),
+        links=link.to(rule.metric, shown, rule.runbook),
         config=marketing.digest(),
         test=test,
         **shown,  # type: ignore[arg-type]

@@ -33,6 +33,8 @@ __all__ = ["PARCOURS_TOML", "Record", "Simulation"]
 _STARTS = 0.16
 # Live, journeys belong to a pool this many times the persons of history, so that no one has hundreds a day.
 _LIVE_POOL = 50
+# Seconds after going live at which a network bills too much, and corrects it.
+MISTAKE_SECONDS = (15, 45)
 # A live media row per campaign is restated this often.
 _LIVE_REPORT = 30 * SECOND
 _RECORDS_PER_JOURNEY = 6.0
@@ -86,7 +88,7 @@ class _World:
                     yield record
         self.over = True
 
-    def live(self, start: int, rate: float) -> Iterator[Record]:
+    def live(self, start: int, rate: float, mistake: bool) -> Iterator[Record]:
         settings, delivery, spending = self.settings, self.delivery, self.spending
         delivery.go_live(settings.faults._replace(late_min=20 * SECOND, late_max=5 * MINUTE, duplicate_max=2 * MINUTE))
         journeys = self.journeys
@@ -97,6 +99,7 @@ class _World:
         step = _LIVE_REPORT // len(REPORTED)
         t = due = start
         reports = number = 0
+        bills = [(start + seconds * SECOND, i == 1) for i, seconds in enumerate(MISTAKE_SECONDS)] if mistake else []
         while True:
             number += 1
             t += 1 + int(rng.expovariate(1.0) * pause)
@@ -109,6 +112,9 @@ class _World:
                     spending.overheads(due)
                 reports += 1
                 due += step
+            while bills and bills[0][0] < t:
+                at, corrected = bills.pop(0)
+                spending.mistake(at, start, corrected=corrected)
             for record in delivery.before(t):
                 # What was under way when history ended is published at once.
                 yield record if record.published_at >= start else record._replace(published_at=start)
@@ -154,17 +160,18 @@ class Simulation:
         self._world = _World(self)
         return self._world.history()
 
-    def live(self, start_us: int, rate: float = 20.0) -> Iterator[Record]:
+    def live(self, start_us: int, rate: float = 20.0, *, mistake: bool = False) -> Iterator[Record]:
         """What follows the history, without end: about `rate` records a second of event time from `start_us` on.
 
         The caller paces it by `published_at`. Journeys take a minute or two instead of days. Runs the history first
-        when that was not done. Live events have no truth.
+        when that was not done. Live events have no truth. With `mistake`, a campaign is billed far too much after some seconds,
+        and that is corrected half a minute later: something to alert on.
         """
         if start_us < self.end or rate <= 0:
             raise ValueError("live starts at or after the end of history, with a positive rate")
         world = self._finished()
         self._world = None
-        return world.live(start_us, rate)
+        return world.live(start_us, rate, mistake)
 
     def truth(self) -> dict[str, Any]:
         """The true effect of each channel and network over the records of the history.

@@ -104,7 +104,7 @@ async def _run(demo: Demo, seconds: float | None, window: str, plain: bool) -> N
         async with contextlib.aclosing(
             _boards(demo, seconds, window, publisher, _PLAIN_SECONDS if plain else 1.0)
         ) as boards:
-            await _show(boards, plain, demo.marketing.reporting_currency)
+            await _show(boards, plain, demo)
     finally:
         publisher.cancel()
         await asyncio.gather(publisher, return_exceptions=True)
@@ -152,20 +152,20 @@ async def _boards(
         await asyncio.sleep(left)
 
 
-async def _show(boards: AsyncGenerator[tuple[Board, Board, Board], None], plain: bool, currency: str) -> None:
+async def _show(boards: AsyncGenerator[tuple[Board, Board, Board], None], plain: bool, demo: Demo) -> None:
     if plain:
         async for board, before, first in boards:
-            console().print(_table(board, before, first, currency))
+            console().print(_table(board, before, first, demo))
             say()
         return
     with Live(console=console(), auto_refresh=False) as live:
         async for board, before, first in boards:
-            live.update(_table(board, before, first, currency), refresh=True)
+            live.update(_table(board, before, first, demo), refresh=True)
 
 
-def _table(board: Board, before: Board, first: Board, currency: str) -> Table:
+def _table(board: Board, before: Board, first: Board, demo: Demo) -> Table:
     shown = table("channel", "network", "touches", "conversions", "revenue", "cost", "CPA", "ROAS", "ROI")
-    shown.title = f"{board.window}, {board.model}, purchases, {currency}"
+    shown.title = f"{board.window}, {board.model}, purchases, {demo.marketing.reporting_currency}"
     for column in shown.columns[2:]:
         column.justify = "right"
     for line in board.lines:
@@ -176,9 +176,28 @@ def _table(board: Board, before: Board, first: Board, currency: str) -> Table:
     rate = f"{(board.events - before.events) / span:.1f} events/s" if span > 0 else "going live"
     p99 = board.p99(first)
     latency = "" if p99 is None else " · latency p99 over an hour" if p99 == math.inf else f" · latency p99 ≤ {p99:g} s"
-    shown.caption = f"{rate} · lag {board.lag:,.0f} records{latency}"
+    shown.caption = f"{rate} · lag {board.lag:,.0f} records{latency}\n{_watched(board, demo.fired)}"
     shown.caption_justify = "left"
     return shown
+
+
+def _watched(board: Board, fired: set[str]) -> str:
+    """A line on alerts, and one on each goal."""
+    lines = []
+    for name, figures in board.firing.items():
+        value = f"CPA {figures['value']:,.2f}" if "value" in figures else "no order"
+        lines.append(
+            f"ALERT {name}: {value}, surely above {figures['bound']:,.2f}, threshold {figures['threshold']:,.2f}"
+        )
+    resolved = sorted(fired - board.firing.keys())
+    if resolved or not lines:
+        lines.append(f"no alert now; resolved: {', '.join(resolved)}" if resolved else "no alert")
+    for name, figures in board.goals.items():
+        if "progress_ratio" in figures:
+            done, due = figures["progress_ratio"], figures["expected_ratio"]
+            track = "on track" if figures.get("on_track") else "behind"
+            lines.append(f"goal {name}: {done:.0%} of {figures['target']:,.0f}, {due:.0%} due by now, {track}")
+    return "\n".join(lines)
 
 
 def _number(value: float | None) -> str:

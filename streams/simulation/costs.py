@@ -18,6 +18,8 @@ ZONE = ZoneInfo("Europe/Paris")
 # gaps are such that the last 24 hours are never less than half covered.
 FINAL_HOUR = 6.5
 INTRADAY_HOURS = (10.0, 20.0)
+# What is billed by mistake when the shop goes live, of which campaign (EUR; for 2000 persons).
+MISTAKE, MISTAKEN = 12_000, 0
 
 
 def instant(day: date, hour: float = 0.0) -> int:
@@ -108,6 +110,28 @@ class Spending:
             "platform_conversions": touches // 8,
         }
         self._send(row, t + SECOND + campaign)
+
+    def mistake(self, t: int, began: int, *, corrected: bool) -> None:
+        """A network bills, for the hours before `began`, what was never bought; corrected, the same row says 0."""
+        bought = CAMPAIGNS[MISTAKEN]
+        end = began - began % HOUR
+        row = {
+            "cost_id": f"{bought.id}-billed-twice",
+            "event_id": f"{bought.id}-billed-twice@{t}",
+            "occurred_at": EPOCH + timedelta(microseconds=t),
+            "source": f"{bought.network}-report",
+            "start": EPOCH + timedelta(microseconds=end - 3 * HOUR),
+            "end": EPOCH + timedelta(microseconds=end),
+            "channel": bought.channel,
+            "network": bought.network,
+            "campaign": bought.name,
+            "campaign_id": bought.id,
+            "amount": 0 if corrected else round(MISTAKE * max(self._scale, 0.1)),
+            "currency": bought.currency,
+            "kind": "media",
+            "reported_at": EPOCH + timedelta(microseconds=t),
+        }
+        self._delivery.put(Record(t, "costs", str(row["cost_id"]).encode(), orjson.dumps(row)))
 
     def overheads(self, t: int) -> None:
         """The agency's and the tool's row for the month of the current day."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
 import os
 import select
@@ -11,12 +12,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from streams.app import bootstrap
 from streams.demo import Board, Demo, Line, page, paid, read_board
+from streams.embedded import free_port
+from streams.logs import Kafka, records
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -50,6 +55,58 @@ def test_the_board_reads_one_model_basis_conversion_and_window() -> None:
     assert board.p99(Board("7d", "m", latency={0.1: 0, 0.5: 0, math.inf: 0})) == 0.5
     assert board.p99(Board("7d", "m", latency={0.1: 90, 0.5: 90, math.inf: 90})) == math.inf
     assert board.p99(board) is None
+
+
+ALERTS = """\
+parcours_alert_active{rule="cpa",severity="warning",team="",channel="Paid Search",network="google",campaign="brand"} 1
+parcours_alert_active{rule="cpa",severity="warning",team="",channel="Paid Search",network="google",campaign="generic"} 0
+parcours_alert_value{rule="cpa",severity="warning",team="",channel="Paid Search",network="google",campaign="brand"} 99.5
+parcours_alert_bound{rule="cpa",severity="warning",team="",channel="Paid Search",network="google",campaign="brand"} 77
+parcours_alert_threshold{rule="cpa",severity="warning",team="",channel="Paid Search",network="google",campaign="brand"} 60
+parcours_goal_progress_ratio{goal="orders"} 0.4
+parcours_goal_on_track{goal="orders"} 0
+"""
+
+
+def test_the_board_reads_what_fires_and_goals() -> None:
+    board = read_board(TEXT + ALERTS, "7d", "m")
+    assert board.firing == {"cpa (google brand)": {"active": 1, "value": 99.5, "bound": 77, "threshold": 60}}
+    assert board.goals == {"orders": {"progress_ratio": 0.4, "on_track": 0}}
+    assert read_board(TEXT, "7d", "m").firing == {}
+
+
+@pytest.mark.integration
+async def test_an_alert_fires_and_resolves_within_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network bills too much and corrects it: what the shop then hears is on the topic, one id, fired and resolved."""
+    monkeypatch.setattr("streams.simulator.MISTAKE_SECONDS", (1, 6))
+    demo = Demo(persons=400, days=20, port=free_port(), rate=20)
+    try:
+        await demo.start()
+        await demo.load(lambda n: None, lambda n, of: None)
+        publisher = asyncio.create_task(demo.live())
+        for firing in (True, False):
+            board = await _until(demo, firing=firing)
+        assert demo.fired == {"cpa-brand (google brand_fr)"}
+        assert board.goals["orders"]["progress_ratio"] > 0
+        publisher.cancel()
+        await asyncio.gather(publisher, return_exceptions=True)
+        kafka = Kafka(bootstrap(demo.broker.url), {})
+        said = [json.loads(record.value) async for record in records(kafka, ["alerts"])]
+        assert [one["status"] for one in said] == ["firing", "resolved"]
+        assert len({one["id"] for one in said}) == 1
+    finally:
+        demo.stop()
+
+
+async def _until(demo: Demo, *, firing: bool) -> Board:
+    """The first board on which something fires, or nothing does."""
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        board = await demo.board("7d")
+        if board is not None and bool(board.firing) == firing:
+            return board
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"firing is not {firing} after {DEADLINE} s")
 
 
 def finite(lines: list[Line]) -> list[Line]:

@@ -356,6 +356,21 @@ def test_impossible_arguments_are_refused(wrong: dict[str, Any]) -> None:
         small(**wrong)
 
 
+def test_a_mistake_in_billing_is_made_and_corrected() -> None:
+    simulation = small()
+    begin = simulation.end
+    records = list(islice(simulation.live(begin, 20, mistake=True), 2000))
+    plain = list(islice(simulation.live(begin, 20), 2000))
+    rows = [(r, e) for r, e in good_events(records) if isinstance(e, Cost) and e.cost_id == "g-1001-billed-twice"]
+    assert [(r.published_at - begin) // 1_000_000 for r, _ in rows] == [15, 45]
+    assert [e.amount > 1000 if i == 0 else e.amount == 0 for i, (_, e) in enumerate(rows)] == [True, True]
+    assert rows[0][1].start == rows[1][1].start
+    made = {r for r, _ in rows}
+    # Nothing else is another.
+    kept = [record for record in records if record not in made]
+    assert kept == plain[: len(kept)]
+
+
 def test_live_refuses_to_start_inside_history() -> None:
     with pytest.raises(ValueError):
         small().live(micros(START), 20)
