@@ -31,7 +31,16 @@ def kafka_reachable(url: str, **options: Any) -> list[str]:
     try:
         asyncio.run(_ask_kafka(servers, options))
     except (OSError, TimeoutError):
-        raise Failure(f"Kafka does not answer at {', '.join(servers)}: start it, or give --kafka-url") from None
+        protocol = options.get("security_protocol", "PLAINTEXT")
+        # aiokafka says the same of a broker that is not there and of one that refuses us.
+        doubts = "" if protocol == "PLAINTEXT" else f", or does not let us in by {protocol}"
+        looked = (
+            ("PARCOURS_KAFKA_SASL_USERNAME, _PASSWORD and _MECHANISM" if protocol.startswith("SASL") else "")
+            + (" and " if protocol == "SASL_SSL" else "")
+            + ("PARCOURS_KAFKA_CA_FILE, _CERT_FILE and _KEY_FILE" if protocol.endswith("SSL") else "")
+        )
+        fix = f": start it, or give --kafka-url{looked and f'; else look at {looked}'}"
+        raise Failure(f"Kafka does not answer at {', '.join(servers)}{doubts}{fix}") from None
     return servers
 
 

@@ -10,8 +10,10 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from streams.embedded import HOST, Broker, EmbeddedServer, EmbeddedServerError, free_port
 
@@ -20,10 +22,11 @@ CLUSTER = "cGFyY291cnMtdGVzdGluZw"  # 16 bytes in base64, as `format` wants it
 # One processor is often all there is: no second compiler, no collector of many threads.
 JVM = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
 
+_PROTOCOLS = "listener.security.protocol.map"
 CONFIG = {
     "process.roles": "broker,controller",
     "node.id": "1",
-    "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    _PROTOCOLS: "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "inter.broker.listener.name": "BROKER",
     "controller.listener.names": "CONTROLLER",
     # Only the project's own command makes topics.
@@ -90,18 +93,33 @@ class ApacheKafka(EmbeddedServer):
     name = "kafka"
     scheme = "kafka"
 
-    def __init__(self, *, port: int | None = None, deadline: float = 60.0) -> None:
+    def __init__(
+        self, *, port: int | None = None, deadline: float = 60.0, listeners: Mapping[str, tuple[str, int]] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """`listeners`: by name their protocol and port, beside the plain one; `settings`: of the broker, over `CONFIG`."""
         super().__init__(port=port, deadline=deadline)
+        self._listeners = dict(listeners or {})
+        self._settings = dict(settings or {})
 
     def _command(self, port: int, directory: Path) -> list[str]:
         if (why := unavailable()) is not None:
             raise EmbeddedServerError(why)
         data, config = directory / "data", directory / "server.properties"
         # Storage knows the node's number only: another controller port at each start is no other quorum.
-        _write(config, data, port, controller=free_port())
+        _write(config, data, port, free_port(), self._listeners, self._settings)
         if not data.exists():
             shutil.copytree(Path(_formatted().name) / "data", data)
         return [*_java(), "kafka.Kafka", str(config)]
+
+    def set_password(self, user: str, password: str, mechanism: str) -> None:
+        """Give a user a password for SCRAM, which the broker keeps itself."""
+        change = ["--alter", "--add-config", f"{mechanism}=[iterations=4096,password={password}]"]
+        subprocess.run(
+            [*_java(), "kafka.admin.ConfigCommand", "--bootstrap-server", self.address, *change,
+             "--entity-type", "users", "--entity-name", user],
+            check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
 
     def stop(self) -> None:
         """End the server and remove its directory. Not gently: what it would tidy up is removed."""
@@ -119,14 +137,20 @@ def _java() -> list[str]:
     return [java, *JVM, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{JARS}/*"]
 
 
-def _write(config: Path, data: Path, port: int, controller: int) -> None:
-    here = f"BROKER://{HOST}:{port}"
+def _write(
+    config: Path, data: Path, port: int, controller: int, listeners: Mapping[str, tuple[str, int]] = MappingProxyType({}),
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> None:  # fmt: skip
+    here = ",".join([f"BROKER://{HOST}:{port}", *(f"{name}://{HOST}:{at}" for name, (_, at) in listeners.items())])
+    protocols = [CONFIG[_PROTOCOLS], *(f"{name}:{protocol}" for name, (protocol, _) in listeners.items())]
     settings = {
         **CONFIG,
+        _PROTOCOLS: ",".join(protocols),
         "log.dirs": str(data),
         "listeners": f"{here},CONTROLLER://{HOST}:{controller}",
         "advertised.listeners": here,
         "controller.quorum.voters": f"1@{HOST}:{controller}",
+        **more,
     }
     config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
 
