@@ -357,6 +357,8 @@ class Infrastructure(BaseSettings):
     generation: int = 0
     web_host: str = "127.0.0.1"
     web_port: int = 6066
+    # Opens the journeys of persons on the live page, which are shut without it.
+    web_token: SecretStr | None = Field(default=None, repr=False)
     data_dir: Path = Path(".parcours")
     session_timeout: float = 12.0
     heartbeat_interval: float = 3.0

@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from attribution import goals, readings
 from attribution.alerting import GONE, UNKNOWN, AlertState, Change, Key, Reading, advance
 from attribution.costs import Ledger
+from attribution.families import Row
 from attribution.watermarks import Progress
 from attribution.windows import Sums
 from models.results import Alert
@@ -39,6 +40,8 @@ EVERY = 5.0
 
 WEBHOOK_MAX = 1000
 """Notices that wait for the webhook at most; the oldest are given up."""
+
+TURNING = frozenset(("parcours_alert_active", "parcours_alert_unknown", "parcours_goal_on_track", "parcours_pipeline_problem"))
 
 _encode = msgspec.json.Encoder().encode
 
@@ -81,6 +84,9 @@ class Watch:
         self._states: Mapping[Key, AlertState] = {}
         self._evaluated = 0.0
         self._body = b""
+        self._rows: list[Row] = []
+        self.turns = 0
+        """How often an alert or a goal has turned: what fires, what is unknown, what is on track."""
         self._lock = asyncio.Lock()
         self._news = asyncio.Event()
 
@@ -170,7 +176,7 @@ class Watch:
         """This worker no longer leads, or what it knows may be stale: load anew before the next evaluation."""
         self._store = None
         if self._token() is None:
-            self._seen, self._body = None, b""
+            self._seen, self._body, self._rows = None, b"", []
 
     def away(self) -> None:
         """Redis did not answer: what was shown stays, and cost per conversion is unknown."""
@@ -199,10 +205,17 @@ class Watch:
             self._evaluated,
         )  # fmt: skip
         self._body = render(BOARD, found)
+        turned = [[row for row in of if row.family in TURNING] for of in (self._rows, found)]
+        self.turns += turned[0] != turned[1]
+        self._rows = found
 
     def body(self) -> bytes:
         """This part of `/metrics`; empty while this worker does not lead."""
         return self._body if self._token() is not None else b""
+
+    def rows(self) -> list[Row]:
+        """The samples of `body`."""
+        return self._rows if self._token() is not None else []
 
     def status(self) -> dict[str, Any]:
         """What the live page and the demo show: the alerts that fire, and where the goals stand."""

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import faust
+import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from faust.types import TP
@@ -33,9 +34,11 @@ from models.settings import Infrastructure, Marketing, Rate, load_marketing
 from streams import transport
 from streams.alerts import Watch
 from streams.alignment import Alignment
+from streams.api import Api, Snapshot, States
 from streams.exporter import Exporter
 from streams.generations import beat, current, gone, located, pinned
 from streams.ingest import SourcePartition
+from streams.journeys import find
 from streams.lanes import Lanes
 from streams.marks import Marks
 from streams.metrics import Metrics
@@ -96,6 +99,7 @@ class Runtime:
         self.exporter: Exporter | None = None
         self.pipeline: Pipeline | None = None
         self.watch: Watch | None = None
+        self.api = Api(self._snapshot, self._states, marketing)
         self.journey = JOURNEY
         self.journey_topics = [JOURNEY]  # the topic that stitch reads; `start` puts the generation's into it
         self.redis: Redis | None = None
@@ -332,6 +336,37 @@ class Runtime:
             "business": self.exporter.status() if self.exporter else {},
             "alerts": self.watch.status() if self.watch else {},
         }
+
+    def pulse(self) -> dict[str, Any]:
+        """What an open page must know at once: whether there are newer figures, and how the worker keeps up."""
+        parts = self.claims.parts if self.claims else {}
+        lags = [lag for tp in parts if (lag := self.app.consumer.lag(tp)) is not None]
+        snapshot = self._snapshot()
+        return {
+            "version": snapshot.number if snapshot else None,
+            "leader": self._leads(),
+            "states": self._states().number,
+            "lag": sum(lags) if lags else None,
+            "problems": self.problems(),
+        }
+
+    def _snapshot(self) -> Snapshot | None:
+        return self.exporter.snapshot() if self.exporter else None
+
+    def _states(self) -> States:
+        return States(self.watch.turns, self.watch.rows()) if self.watch else States(0, [])
+
+    def web_token(self) -> str | None:
+        """What opens a person's data on the page; None keeps it shut."""
+        token = self.infra.web_token.get_secret_value() if self.infra.web_token else ""
+        return token or None
+
+    async def journey(self, person: str) -> bytes | None:
+        """One person's journey as JSON; None when nothing of them is known."""
+        if self.redis is None:
+            return None
+        found = await find(self.redis, self.infra.generation, self.marketing, person)
+        return None if found is None else msgspec.json.encode(found)
 
     def _claim_status(self, tp: TP, part: Part) -> dict[str, Any]:
         """Where one partition stands. Times in seconds since 1970, None while unknown."""

@@ -23,6 +23,7 @@ from attribution.windows import WINDOWS
 from models.settings import Infrastructure, Marketing
 from streams.alert_state import Lost
 from streams.alerts import EVERY, Seen, Watch
+from streams.api import Snapshot
 from streams.metrics import Metrics
 from streams.render import Renderer
 from streams.tables import Changes, Tables, journey_tag
@@ -65,6 +66,8 @@ class Exporter:
         self._renderer = Renderer(BUSINESS)
         self._body = b""
         self._status: dict[str, Any] = {}
+        self._snapshot: Snapshot | None = None
+        self._taken = 0
         self._read_at: float | None = None
         self._epoch: int | None = None
         self._pause = infra.refresh_interval
@@ -120,7 +123,7 @@ class Exporter:
         read_at = self._clock()
         seen: Seen | None = None
         if end == NEVER:
-            self._body, self._status, self._unrendered = b"", {}, False
+            self._body, self._status, self._snapshot, self._unrendered = b"", {}, None, False
             seen = watch.look(None, None) if watch else None
         else:
             due = watch is not None and self._due(read_at)
@@ -129,6 +132,8 @@ class Exporter:
             if render and self._unrendered:
                 self._unrendered = False
                 self._body, self._status = await asyncio.to_thread(self._rendered, view)
+                self._taken += 1
+                self._snapshot = Snapshot(self._taken, view.end, [block.rows for block in view.blocks])
         if render:
             # Not before: the highest epoch is the one that is read, and there would be nothing to read yet.
             self._metrics.leader(self._epoch)
@@ -187,7 +192,7 @@ class Exporter:
             self._watch.forget()
         self._watched_at, self._unrendered, self._render_at = None, False, 0.0
         self._view, self._body, self._status, self._read_at, self._epoch = None, b"", {}, None, None
-        self._renderer = Renderer(BUSINESS)
+        self._renderer, self._snapshot = Renderer(BUSINESS), None
 
     def _rendered(self, view: View) -> tuple[bytes, dict[str, Any]]:
         rows = view.rows
@@ -210,6 +215,10 @@ class Exporter:
     def status(self) -> dict[str, Any]:
         """What the live table shows; empty when `body` is. See `table`."""
         return self._status if self._fresh() else {}
+
+    def snapshot(self) -> Snapshot | None:
+        """The rows behind `body`, None when that is empty."""
+        return self._snapshot if self._fresh() else None
 
 
 def table(found: Iterable[Row], marketing: Marketing, end: int) -> dict[str, Any]:

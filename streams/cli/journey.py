@@ -10,7 +10,7 @@ import typer
 
 from models.settings import Infrastructure
 from streams.cli.common import Failure, Json, RedisUrl, console, infrastructure, row, say, table, when
-from streams.cli.explain import Journey, explain
+from streams.cli.explain import Journey
 from streams.cli.reach import bare, redis_reachable
 from streams.security import redis_options
 
@@ -42,12 +42,10 @@ def command(
 
 
 async def _find(infra: Infrastructure, person: str) -> Journey:
-    from attribution.nodes.state import Person
     from models.settings import Marketing
-    from streams.blocks import partition_of
-    from streams.codec import Names, unpack_node
     from streams.generations import located
-    from streams.tables import Tables, configs, connect, journey_tag
+    from streams.journeys import find, keys_of
+    from streams.tables import configs, connect
 
     url = infra.redis_url
     redis = connect(url, **redis_options(infra))
@@ -56,21 +54,12 @@ async def _find(infra: Infrastructure, person: str) -> Journey:
         known = await configs(redis, generation)
         if not known:
             raise Failure(f"no worker has used {bare(url)} yet (generation {generation}): there are no journeys in it")
-        partitions = Marketing.from_text(known[max(known)]).topics.journey_events
-        keys = [person] if person[:2] in ("c:", "a:") else [f"c:{person}", f"a:{person}"]
-        for key in keys:
-            tables = Tables(redis, journey_tag(generation, partition_of(key, partitions)))
-            packed, text = await tables.get([f"n:{key}", "config"])
-            if packed is None:
-                continue
-            # Names are read after the node: all that it uses are there.
-            names = Names({int(number): name for number, name in (await tables.hgetall("names")).items()})
-            node = unpack_node(packed, names)
-            assert isinstance(node, Person)
-            return explain(key, node, Marketing.from_text(text.decode() if text else known[max(known)]))
+        found = await find(redis, generation, Marketing.from_text(known[max(known)]), person)
     finally:
         await redis.aclose()
-    raise Failure(f"no touch and no conversion of {' or '.join(keys)} is known")
+    if found is None:
+        raise Failure(f"no touch and no conversion of {' or '.join(keys_of(person))} is known")
+    return found
 
 
 def _print(found: Journey) -> None:
