@@ -41,7 +41,9 @@ EVERY = 5.0
 WEBHOOK_MAX = 1000
 """Notices that wait for the webhook at most; the oldest are given up."""
 
-TURNING = frozenset(("parcours_alert_active", "parcours_alert_unknown", "parcours_goal_on_track", "parcours_pipeline_problem"))
+TURNING = frozenset(
+    ("parcours_alert_active", "parcours_alert_unknown", "parcours_goal_on_track", "parcours_pipeline_problem")
+)
 
 _encode = msgspec.json.Encoder().encode
 

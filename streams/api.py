@@ -115,7 +115,7 @@ class Figures:
         """The nearest to what is asked for that is exported. Raises ConfigError for a value that is never any."""
         marketing = self._marketing
         windows = self.windows()
-        known = {
+        known: dict[str, list[str]] = {
             "window": windows or list(_ORDER),
             "basis": ["conversion", "touch"],
             "model": list(marketing.models),

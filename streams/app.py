@@ -361,7 +361,7 @@ class Runtime:
         token = self.infra.web_token.get_secret_value() if self.infra.web_token else ""
         return token or None
 
-    async def journey(self, person: str) -> bytes | None:
+    async def find_journey(self, person: str) -> bytes | None:
         """One person's journey as JSON; None when nothing of them is known."""
         if self.redis is None:
             return None

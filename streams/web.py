@@ -54,7 +54,7 @@ class Worker(Protocol):
     def status(self) -> dict[str, Any]: ...
     def pulse(self) -> dict[str, Any]: ...
     def web_token(self) -> str | None: ...
-    async def journey(self, person: str) -> bytes | None: ...
+    async def find_journey(self, person: str) -> bytes | None: ...
 
 
 class Pages:
@@ -90,7 +90,7 @@ class Pages:
         return _json(orjson.dumps(self._worker.status()))
 
     async def overview(self, request: web.Request) -> web.StreamResponse:
-        return await self._figures(lambda wanted: self._worker.api.overview(wanted), request)
+        return await self._figures(self._worker.api.overview, request)
 
     async def channel(self, request: web.Request) -> web.StreamResponse:
         channel, network = request.query.get("channel"), request.query.get("network")
@@ -146,7 +146,7 @@ class Pages:
         person = request.query.get("person", "").strip()
         if not person:
             return _problem(400, "person: name one, as in /api/journey?person=c:42")
-        body = await self._worker.journey(person)
+        body = await self._worker.find_journey(person)
         return _problem(404, f"no touch and no conversion of {person} is known") if body is None else _json(body)
 
 

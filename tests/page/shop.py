@@ -57,15 +57,32 @@ def rows(places: tuple[Place, ...] = PLACES, *, scale: str = "1", types: tuple[s
                     found += _window(places, window, basis, model, kind, Decimal(scale) * (1 + Decimal(m - 2) / 20))
     found += _days(places, Decimal(scale))
     for period in ("previous", "week_earlier"):
-        for name, value in (("attributed_revenue", 18_200), ("attributed_conversions", 240), ("cost", 9_400), ("cpa", Decimal("39.2"))):
-            labels: dict[str, str] = {"model": HEADLINE[0], "basis": "conversion", "conversion": "purchase", "window": "7d", "period": period}
+        for name, value in (
+            ("attributed_revenue", 18_200),
+            ("attributed_conversions", 240),
+            ("cost", 9_400),
+            ("cpa", Decimal("39.2")),
+        ):
+            labels: dict[str, str] = {
+                "model": HEADLINE[0],
+                "basis": "conversion",
+                "conversion": "purchase",
+                "window": "7d",
+                "period": period,
+            }
             if name == "cost":
                 labels = {"window": "7d", "period": period}
             found.append(row(f"parcours_total_{name}_baseline", labels, value))
     for at, place in enumerate(places):
         for campaign in place.campaigns if place.cost else ():
             t = Decimal(END - (at % 3) * 3_600_000_000) / 1_000_000
-            found.append(row("parcours_cost_through_timestamp_seconds", {"channel": place.channel, "network": place.network, "campaign": campaign}, t))
+            found.append(
+                row(
+                    "parcours_cost_through_timestamp_seconds",
+                    {"channel": place.channel, "network": place.network, "campaign": campaign},
+                    t,
+                )
+            )
     return found
 
 
@@ -83,7 +100,10 @@ MARKETING = Marketing(
 
 def states(firing: int = 1) -> list[Row]:
     """An alert that fires, one that does not, one undecided; goals ahead and behind."""
-    found = [row("parcours_pipeline_problem", {"problem": "stale_costs"}, 1), row("parcours_pipeline_problem", {"problem": "gap"}, 0)]
+    found = [
+        row("parcours_pipeline_problem", {"problem": "stale_costs"}, 1),
+        row("parcours_pipeline_problem", {"problem": "gap"}, 0),
+    ]
     for rule, network, active, unknown, value in (
         ("cpa_high", "linkedin", firing, 0, "178.6"), ("cpa_high", "google", 0, 0, "11.63"), ("cpa_watch", "tiktok", 0, 1, "196.03"),
     ):  # fmt: skip
@@ -94,7 +114,13 @@ def states(firing: int = 1) -> list[Row]:
     for goal, progress, expected, on, value, target in (
         ("spring_orders", "0.62", "0.55", 1, "496", 800), ("linkedin_cpa", "0.21", "0.7", 0, "178.6", 60),
     ):  # fmt: skip
-        for name, amount in (("progress_ratio", progress), ("expected_ratio", expected), ("on_track", on), ("value", value), ("target", target)):
+        for name, amount in (
+            ("progress_ratio", progress),
+            ("expected_ratio", expected),
+            ("on_track", on),
+            ("value", value),
+            ("target", target),
+        ):
             found.append(row(f"parcours_goal_{name}", {"goal": goal}, Decimal(amount)))
     return found
 
@@ -131,7 +157,14 @@ def _window(places: tuple[Place, ...], window: str, basis: str, model: str, kind
     return found + _named("total", {}, credit, sums[0], sums[1], sums[2])
 
 
-def _named(level: str, names: dict[str, str], credit: dict[str, str], conversions: Decimal, revenue: Decimal, cost: Decimal | None) -> list[Row]:
+def _named(
+    level: str,
+    names: dict[str, str],
+    credit: dict[str, str],
+    conversions: Decimal,
+    revenue: Decimal,
+    cost: Decimal | None,
+) -> list[Row]:
     of = f"parcours_{level}_"
     found = [
         row(of + "attributed_conversions", names | credit, conversions),
@@ -155,7 +188,11 @@ def _days(places: tuple[Place, ...], scale: Decimal) -> list[Row]:
         for at, place in enumerate(places):
             wave = Decimal(str(round(1 + 0.35 * math.sin((ago + at) / 2.3) + 0.2 * math.cos(ago * (at + 1) / 5), 4)))
             share = wave * scale / 7 * (Decimal("0.6") if ago == 0 else 1)
-            day = [Decimal(place.conversions) * share, (Decimal(place.revenue) * share).quantize(Decimal("0.01")), (Decimal(place.cost or 0) * share / scale).quantize(Decimal("0.01"))]
+            day = [
+                Decimal(place.conversions) * share,
+                (Decimal(place.revenue) * share).quantize(Decimal("0.01")),
+                (Decimal(place.cost or 0) * share / scale).quantize(Decimal("0.01")),
+            ]
             names = {"channel": place.channel, "network": place.network}
             found += _day("channel", names, ago, day)
             if place.channel != NOBODY:
@@ -166,7 +203,10 @@ def _days(places: tuple[Place, ...], scale: Decimal) -> list[Row]:
 
 def _day(level: str, names: dict[str, str], ago: int, day: list[Decimal]) -> list[Row]:
     credit = {"model": HEADLINE[0], "basis": "conversion", "conversion": "purchase", "days_ago": str(ago)}
-    found = [row(f"parcours_day_{level}_attributed_conversions", names | credit, round(day[0], 6)), row(f"parcours_day_{level}_attributed_revenue", names | credit | {"currency": "EUR"}, day[1])]
+    found = [
+        row(f"parcours_day_{level}_attributed_conversions", names | credit, round(day[0], 6)),
+        row(f"parcours_day_{level}_attributed_revenue", names | credit | {"currency": "EUR"}, day[1]),
+    ]
     if day[2]:
         found.append(row(f"parcours_day_{level}_cost", names | {"days_ago": str(ago), "currency": "EUR"}, day[2]))
         found.append(row(f"parcours_day_{level}_cpa", names | credit | {"currency": "EUR"}, round(day[2] / day[0], 6)))

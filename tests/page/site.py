@@ -106,11 +106,16 @@ class Site:
 
     def pulse(self) -> dict[str, Any]:
         number = self._snapshot.number if self._snapshot else None
-        return {"version": number, "states": self._states.number, "leader": self.leads, "lag": self.lag, "problems": self.says}
+        return {
+            "version": number,
+            "states": self._states.number,
+            "leader": self.leads,
+            "lag": self.lag,
+            "problems": self.says,
+        }
 
     def web_token(self) -> str | None:
         return self.token
 
-    async def journey(self, person: str) -> bytes | None:
+    async def find_journey(self, person: str) -> bytes | None:
         return self.journeys.get(person)
-

@@ -34,7 +34,9 @@ def get(site: Site, path: str, **headers: str) -> tuple[int, Any]:
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             body = answer.read()
-            return answer.status, json.loads(body) if answer.headers["Content-Type"].startswith("application/json") else answer
+            return answer.status, json.loads(body) if answer.headers["Content-Type"].startswith(
+                "application/json"
+            ) else answer
     except urllib.error.HTTPError as error:
         body = error.read()
         return error.code, json.loads(body) if body else None
@@ -82,7 +84,12 @@ def test_what_is_not_exported_gives_the_nearest_and_says_so() -> None:
     # Credit of an hour is filed by conversion only.
     assert figures.select(Wanted("1h", "touch", "linear")) == ("1h", "conversion", "linear", "purchase")
     assert figures.select(Wanted()) == ("7d", "conversion", "last_non_direct", "purchase")
-    for wanted, words in ((Wanted("9d"), "window: '9d'"), (Wanted(model="magic"), "model: 'magic'"), (Wanted(basis="x"), "basis: 'x'"), (Wanted(conversion="lead"), "conversion: 'lead'")):
+    for wanted, words in (
+        (Wanted("9d"), "window: '9d'"),
+        (Wanted(model="magic"), "model: 'magic'"),
+        (Wanted(basis="x"), "basis: 'x'"),
+        (Wanted(conversion="lead"), "conversion: 'lead'"),
+    ):
         with pytest.raises(ConfigError, match=words):
             figures.select(wanted)
 
@@ -111,7 +118,7 @@ def test_a_journey_needs_the_token(site: Site) -> None:
     assert get(site, path)[0] == 401
     assert get(site, path, Authorization="Bearer wrong")[0] == 401
     assert get(site, path, Authorization="Bearer ")[0] == 401
-    assert get(site, path + f"&token={TOKEN.replace(" ", "+")}")[0] == 401
+    assert get(site, path + f"&token={TOKEN.replace(' ', '+')}")[0] == 401
     assert get(site, path, Authorization=f"Bearer {TOKEN}") == (200, {"person": "c:42"})
     assert get(site, "/api/journey", Authorization=f"Bearer {TOKEN}")[0] == 400
     assert get(site, "/api/journey?person=c:1", Authorization=f"Bearer {TOKEN}")[0] == 404

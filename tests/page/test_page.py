@@ -34,7 +34,9 @@ def open_page(browser: WebDriver, site: Site, query: str = "?lang=en&theme=light
 
 def until(browser: WebDriver, script: str, *arguments: Any) -> Any:
     """Wait until a script gives something true."""
-    return WebDriverWait(browser, SECONDS, poll_frequency=0.05).until(lambda found: found.execute_script(script, *arguments))
+    return WebDriverWait(browser, SECONDS, poll_frequency=0.05).until(
+        lambda found: found.execute_script(script, *arguments)
+    )
 
 
 def text(browser: WebDriver, selector: str) -> str:
@@ -43,13 +45,12 @@ def text(browser: WebDriver, selector: str) -> str:
 
 def table(browser: WebDriver) -> dict[str, list[str | None]]:
     """Each row's name to the values behind its cells, exactly as they came; None where a dash is shown."""
-    return {
-        name: values
-        for name, values in browser.execute_script(
+    return dict(
+        browser.execute_script(
             """return [...document.querySelectorAll('#board > tbody > tr:not(.detail-row), #board > tfoot > tr')].map((row) => [
                  row.querySelector('.toggle')?.title ?? 'total', [...row.querySelectorAll('td.number')].map((cell) => cell.dataset.value ?? null)])"""
         )
-    }
+    )
 
 
 def metrics(site: Site) -> dict[tuple[str, tuple[str, ...]], str]:
@@ -63,47 +64,78 @@ def exported(site: Site, window: str, basis: str, model: str) -> dict[tuple[str,
     chosen = {"window": window, "basis": basis, "model": model, "conversion": "purchase"}
     found = {}
     for line in body.splitlines():
+        if not re.match("parcours_(total|channel|campaign)_", line) or f'window="{window}"' not in line:
+            continue
         (family,) = text_string_to_metric_families(line + "\n")
         (sample,) = family.samples
         match = re.fullmatch(r"parcours_(total|channel|campaign)_(\w+)", sample.name)
-        if match and "period" not in sample.labels and all(sample.labels.get(key, value) == value for key, value in chosen.items()):
+        if (
+            match
+            and "period" not in sample.labels
+            and all(sample.labels.get(key, value) == value for key, value in chosen.items())
+        ):
             names = tuple(sample.labels[key] for key in ("channel", "network", "campaign") if key in sample.labels)
             found[match[2], names] = line.rpartition(" ")[2]
     return found
 
 
-def expected(site: Site, window: str = "7d", basis: str = "conversion", model: str = "last_non_direct") -> dict[str, list[str | None]]:
+def expected(
+    site: Site, window: str = "7d", basis: str = "conversion", model: str = "last_non_direct"
+) -> dict[str, list[str | None]]:
     known = exported(site, window, basis, model)
     names = {key for _, key in known if len(key) in {0, 2}}
     return {" · ".join(key) or "total": [known.get((column, key)) for column in COLUMNS] for key in names}
 
 
 def rows_of(browser: WebDriver, name: str) -> Any:
-    return browser.execute_script("return [...document.querySelectorAll('#board .toggle')].find((b) => b.title === arguments[0])", name)
+    return browser.execute_script(
+        "return [...document.querySelectorAll('#board .toggle')].find((b) => b.title === arguments[0])", name
+    )
 
 
 def test_every_number_is_that_of_metrics(browser: WebDriver, site: Make) -> None:
     one = site()
     open_page(browser, one)
     assert table(browser) == expected(one)
-    kpis = browser.execute_script("return Object.fromEntries([...document.querySelectorAll('#kpis .figure')].map((p) => [p.dataset.metric, p.dataset.value ?? null]))")
+    kpis = browser.execute_script(
+        "return Object.fromEntries([...document.querySelectorAll('#kpis .figure')].map((p) => [p.dataset.metric, p.dataset.value ?? null]))"
+    )
     assert kpis == dict(zip(COLUMNS, expected(one)["total"], strict=True))
     # What is read is the value, rounded: €6,239 of 6239.43.
     row = rows_of(browser, "Paid Search · google").find_element(By.XPATH, "./ancestor::tr")
-    assert [cell.text for cell in row.find_elements(By.CSS_SELECTOR, "td.number")] == ["64", "€6,239", "€744.28", "€11.63", "8.38×", "738.3%"]
+    assert [cell.text for cell in row.find_elements(By.CSS_SELECTOR, "td.number")] == [
+        "64",
+        "€6,239",
+        "€744.28",
+        "€11.63",
+        "8.38×",
+        "738.3%",
+    ]
     unattributed = Decimal(13) / (Decimal(13) + sum(Decimal(place.conversions) for place in shop.PLACES[:-1]))
     assert f"{unattributed:.1%}" in text(browser, "#asof")
 
 
-@pytest.mark.parametrize("chosen", [("30d", "touch", "position_based"), ("24h", "conversion", "linear"), ("1h", "conversion", "first_touch")], ids="-".join)
+@pytest.mark.parametrize(
+    "chosen",
+    [("30d", "touch", "position_based"), ("24h", "conversion", "linear"), ("1h", "conversion", "first_touch")],
+    ids="-".join,
+)
 def test_window_basis_and_model_switch(browser: WebDriver, site: Make, chosen: tuple[str, str, str]) -> None:
     window, basis, model = chosen
     one = site()
     open_page(browser, one)
     browser.find_element(By.CSS_SELECTOR, f"[data-key='window-{window}']").click()
-    until(browser, "return document.querySelector(`[data-key='window-${arguments[0]}']`).getAttribute('aria-pressed') === 'true'", window)
+    until(
+        browser,
+        "return document.querySelector(`[data-key='window-${arguments[0]}']`).getAttribute('aria-pressed') === 'true'",
+        window,
+    )
     browser.find_element(By.CSS_SELECTOR, f"[data-key='basis-{basis}']").click()
-    until(browser, "return document.querySelector(`[data-key='basis-${arguments[0]}']`).getAttribute('aria-pressed') === 'true'", basis)
+    until(
+        browser,
+        "return document.querySelector(`[data-key='basis-${arguments[0]}']`).getAttribute('aria-pressed') === 'true'",
+        basis,
+    )
     browser.find_element(By.CSS_SELECTOR, f"#controls option[value='{model}']").click()
     WebDriverWait(browser, SECONDS).until(lambda found: table(found) == expected(one, *chosen))
     # The choice is in the address: whoever it is sent to sees the same.
@@ -129,13 +161,18 @@ def test_a_row_opens_its_campaigns_and_models(browser: WebDriver, site: Make) ->
     rows_of(browser, "Paid Social · facebook").click()
     until(browser, "return document.querySelectorAll('.campaigns tbody tr').length === 2")
     known = metrics(one)
-    shown = browser.execute_script("return Object.fromEntries([...document.querySelectorAll('.campaigns tbody tr')].map((row) => [row.querySelector('th').textContent, [...row.querySelectorAll('td')].map((c) => c.dataset.value ?? null)]))")
+    shown = browser.execute_script(
+        "return Object.fromEntries([...document.querySelectorAll('.campaigns tbody tr')].map((row) => [row.querySelector('th').textContent, [...row.querySelectorAll('td')].map((c) => c.dataset.value ?? null)]))"
+    )
     for campaign in ("spring", "retargeting"):
         assert shown[campaign] == [known.get((column, ("Paid Social", "facebook", campaign))) for column in COLUMNS]
     assert len(browser.find_elements(By.CSS_SELECTOR, ".models .model")) == len(shop.MODELS)
     assert text(browser, ".model.chosen .model-name") == "Last non-direct"
     browser.find_element(By.CSS_SELECTOR, "[data-key='basis-touch']").click()
-    until(browser, "return !document.querySelector('.campaigns') && document.querySelector('.detail').textContent.includes('Campaigns are counted for')")
+    until(
+        browser,
+        "return !document.querySelector('.campaigns') && document.querySelector('.detail').textContent.includes('Campaigns are counted for')",
+    )
 
 
 def test_alerts_fire_and_resolve_and_goals_stand(browser: WebDriver, site: Make) -> None:
@@ -171,7 +208,9 @@ def test_by_keyboard_alone(browser: WebDriver, site: Make) -> None:
     # The focus is not lost to what was drawn anew.
     assert browser.switch_to.active_element.get_attribute("data-key") == "window-30d"
     tab_to("[data-key='sort-cpa']").send_keys(Keys.SPACE)
-    assert browser.execute_script("return document.querySelector('#board th[aria-sort=descending]').textContent").startswith("CPA")
+    assert browser.execute_script(
+        "return document.querySelector('#board th[aria-sort=descending]').textContent"
+    ).startswith("CPA")
     first = tab_to("#board .toggle")
     assert first.get_attribute("title") == "Paid Social · tiktok"
     first.send_keys(Keys.ENTER)
@@ -188,7 +227,16 @@ def test_in_french(browser: WebDriver, site: Make) -> None:
     browser.find_element(By.CSS_SELECTOR, "[data-lang='fr']").click()
     assert browser.execute_script("return document.documentElement.lang") == "fr"
     body = text(browser, "body").replace("\u202f", " ").replace("\xa0", " ")
-    for words in ("En direct", "Canaux et réseaux", "Chiffre d’affaires", "Dernier non direct", "1 alerte est active", "6 239 €", "738,3 %", "Objectifs"):
+    for words in (
+        "En direct",
+        "Canaux et réseaux",
+        "Chiffre d’affaires",
+        "Dernier non direct",
+        "1 alerte est active",
+        "6 239 €",
+        "738,3 %",
+        "Objectifs",
+    ):
         assert words in body, words
     assert table(browser) == expected(one)
     browser.get(f"{one.url}/")
@@ -197,7 +245,9 @@ def test_in_french(browser: WebDriver, site: Make) -> None:
 
 def test_every_word_is_in_both_languages(browser: WebDriver, site: Make) -> None:
     open_page(browser, site())
-    words = browser.execute_async_script("const done = arguments[0]; import('/page/words.js').then((m) => done({ words: m.WORDS, models: m.MODELS }))")
+    words = browser.execute_async_script(
+        "const done = arguments[0]; import('/page/words.js').then((m) => done({ words: m.WORDS, models: m.MODELS }))"
+    )
     for kind in ("words", "models"):
         en, fr = words[kind]["en"], words[kind]["fr"]
         assert en.keys() == fr.keys()
@@ -214,7 +264,9 @@ def test_a_thousand_campaigns(browser: WebDriver, site: Make) -> None:
     assert "25 of 1,000" in text(browser, ".campaigns-head")
     search = browser.find_element(By.CSS_SELECTOR, ".campaigns-head input")
     search.send_keys("_0742")
-    assert browser.execute_script("return [...document.querySelectorAll('.campaigns tbody th')].map((e) => e.textContent)") == ["campaign_0742"]
+    assert browser.execute_script(
+        "return [...document.querySelectorAll('.campaigns tbody th')].map((e) => e.textContent)"
+    ) == ["campaign_0742"]
     search.send_keys(Keys.CONTROL, "a")
     search.send_keys(Keys.BACKSPACE)
     for _ in range(3):
@@ -224,17 +276,36 @@ def test_a_thousand_campaigns(browser: WebDriver, site: Make) -> None:
 
 def test_hostile_names_are_text(browser: WebDriver, site: Make) -> None:
     campaigns = (HOSTILE, "javascript:alert(1)", "'\"&amp;</td><script>document.title='pwned'</script>", "x" * 100)
-    one = site((*shop.PLACES, shop.Place(HOSTILE, "</script><script>document.title='pwned'</script>", "3", "120", "500", campaigns)))
-    one.watch([*shop.states(), shop.row("parcours_alert_active", {"rule": HOSTILE, "severity": "x", "team": "", "channel": HOSTILE, "network": "", "campaign": ""}, 1)])
+    one = site(
+        (
+            *shop.PLACES,
+            shop.Place(HOSTILE, "</script><script>document.title='pwned'</script>", "3", "120", "500", campaigns),
+        )
+    )
+    one.watch(
+        [
+            *shop.states(),
+            shop.row(
+                "parcours_alert_active",
+                {"rule": HOSTILE, "severity": "x", "team": "", "channel": HOSTILE, "network": "", "campaign": ""},
+                1,
+            ),
+        ]
+    )
     open_page(browser, one)
     rows_of(browser, f"{HOSTILE} · </script><script>document.title='pwned'</script>").click()
     until(browser, "return document.querySelectorAll('.campaigns tbody tr').length === 4")
-    assert set(browser.execute_script("return [...document.querySelectorAll('.campaigns tbody th')].map((e) => e.textContent)")) == set(campaigns)
+    assert set(
+        browser.execute_script("return [...document.querySelectorAll('.campaigns tbody th')].map((e) => e.textContent)")
+    ) == set(campaigns)
     assert browser.title == "Parcours"
     assert HOSTILE in text(browser, "#alerts")
     assert browser.execute_script("return [...document.querySelectorAll('#main img, #main script')].length") == 0
     for width in (390, 1240):
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500})
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
         assert until(browser, "return innerWidth === arguments[0]", width)
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
@@ -299,7 +370,10 @@ def test_a_journey_needs_the_token(browser: WebDriver, site: Make) -> None:
         assert words in shown
     assert TOKEN not in browser.current_url
     ask("c:43", TOKEN)
-    until(browser, "return document.getElementById('journey').textContent.includes('no touch and no conversion of c:43 is known')")
+    until(
+        browser,
+        "return document.getElementById('journey').textContent.includes('no touch and no conversion of c:43 is known')",
+    )
     # Said by the browser of answers that refuse; nothing else may be.
     said = [entry["message"] for entry in browser.get_log("browser")]  # type: ignore[no-untyped-call]
     assert all("/api/journey" in message and re.search(r"status of 40[14]", message) for message in said)
