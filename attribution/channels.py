@@ -165,7 +165,7 @@ class Classifier:
 
     def __init__(self, marketing: Marketing) -> None:
         self._aliases = _resolved(marketing.campaign_aliases)
-        self._no_source = _domains((*marketing.own_domains, *marketing.payment_domains))
+        self._no_source = hosts((*marketing.own_domains, *marketing.payment_domains))
         self._cache: dict[_Key, Source] = {}
 
     def classify(self, event: Acquisition, *, ad: bool) -> Source:
@@ -220,11 +220,8 @@ class Classifier:
         # Walking within the page's own site brings nobody, whether or not own_domains lists it.
         if page and host_of(page) == host:
             return None
-        rest = host
-        while rest and self._no_source:
-            if rest in self._no_source:
-                return None
-            rest = rest.partition(".")[2]
+        if self._no_source and hosts_under(host, self._no_source):
+            return None
         return host[-MAX_NAME:]
 
     def _remember(self, key: _Key) -> Source:
@@ -295,19 +292,29 @@ def _channel(source: str, medium: str, campaign: str, referred: bool, ad: bool) 
     return PAID.get(channel, channel) if ad and (known or channel != UNASSIGNED) else channel
 
 
-def _domains(configured: tuple[str, ...]) -> frozenset[str]:
+def hosts(configured: tuple[str, ...]) -> frozenset[str]:
     """Hosts as referrers name them: lower case, without `www.` or `*.`, international names in both spellings."""
-    hosts = set()
+    found = set()
     for domain in configured:
         text = domain.strip().removeprefix("*").removeprefix(".")
         host = host_of(text if "//" in text else f"//{text}")
-        hosts.add(host)
+        found.add(host)
         if not host.isascii():
             try:
-                hosts.add(host.encode("idna").decode("ascii"))
+                found.add(host.encode("idna").decode("ascii"))
             except UnicodeError:
                 continue
-    return frozenset(hosts - {""})
+    return frozenset(found - {""})
+
+
+def hosts_under(url: str, known: frozenset[str]) -> bool:
+    """Whether the host of a URL is one of these or below one of them."""
+    rest = host_of(url)
+    while rest:
+        if rest in known:
+            return True
+        rest = rest.partition(".")[2]
+    return False
 
 
 def _resolved(aliases: dict[str, str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attribution.credit import Stages, weights
+from attribution.filters import duplicate_clicks
 from attribution.nodes.state import Conversion, Filed, JourneyEvent, Person, TouchRef
 from attribution.rules import Rules
 from models.wire import CLICK, DIRECT, FILTERED, NO_CONSENT, STAGE, VIEW, VISIT
@@ -12,7 +13,8 @@ from models.wire import CLICK, DIRECT, FILTERED, NO_CONSENT, STAGE, VIEW, VISIT
 
 def file_credit(person: Person, touches: Sequence[JourneyEvent], conversion: Conversion, rules: Rules) -> Filed:
     """Share a conversion among the merged `touches` of its person, under every model of `rules`."""
-    inside = _after_previous(_inside(touches, conversion, rules), person, conversion, rules)
+    inside = _slow_enough(_inside(touches, conversion, rules), conversion, rules)
+    inside = _after_previous(inside, person, conversion, rules)
     chosen = _prefer(_exclude(inside, rules), rules)
     if not chosen:
         reason = _reason(person, inside, conversion, rules)
@@ -49,6 +51,22 @@ def _inside(events: Sequence[JourneyEvent], conversion: Conversion, rules: Rules
     ]
 
 
+def hastened(touches: Sequence[JourneyEvent], conversion: Conversion, rules: Rules) -> bool:
+    """Whether the conversion followed one of these faster than a person could make it."""
+    if not rules.fast_conversions:
+        return False
+    inside = _inside(touches, conversion, rules)
+    return len(_slow_enough(inside, conversion, rules)) < len(inside)
+
+
+def _slow_enough(inside: list[JourneyEvent], conversion: Conversion, rules: Rules) -> list[JourneyEvent]:
+    """Without clicks that the conversion followed faster than a person could make it."""
+    fast = conversion.t - rules.fast_conversions
+    if fast == conversion.t:
+        return inside
+    return [event for event in inside if event.t <= fast or event.cls not in (CLICK, VISIT)]
+
+
 def _after_previous(
     inside: list[JourneyEvent], person: Person, conversion: Conversion, rules: Rules
 ) -> list[JourneyEvent]:
@@ -80,10 +98,14 @@ def _reason(person: Person, inside: list[JourneyEvent], conversion: Conversion, 
     touches = [event for event in person.events if event.cls != STAGE]
     if not any(conversion.t - rules.known <= event.t <= conversion.t for event in touches):
         return "no_touch_known"
-    flagged = [event.flags for event in _inside([e for e in touches if e.flags], conversion, rules)]
+    within = _inside(touches, conversion, rules)
+    flagged = [event.flags for event in within if event.flags]
     if any(flags & NO_CONSENT for flags in flagged):
         return "no_consent"
     excluded = rules.exclude_direct == "always" and any(touch.cls == DIRECT for touch in inside)
-    if excluded or any(flags & FILTERED for flags in flagged):
+    passed = [event for event in within if not event.flags]
+    fast = hastened(passed, conversion, rules)
+    repeated = _inside(duplicate_clicks(person.events, rules.duplicate_clicks), conversion, rules)
+    if excluded or fast or repeated or any(flags & FILTERED for flags in flagged):
         return "filtered"
     return "outside_window"

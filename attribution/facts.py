@@ -33,6 +33,8 @@ CLICKS = counter("clicks")
 IMPRESSIONS = counter("impressions")
 VIEWS = counter("views")
 EMAIL_OPENS = counter("email_opens")
+FILTERED_CLICKS = counter("filtered_clicks")
+"""Clicks that a filter removed: they are in no other count."""
 VISITS = counter("visits")
 LANDINGS = counter("landings")
 """Visits that begin with the landing of a click: interactions that are counted as clicks already."""

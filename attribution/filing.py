@@ -14,6 +14,7 @@ from attribution.facts import (
     CONVERSION,
     CONVERSIONS,
     EMAIL_OPENS,
+    FILTERED_CLICKS,
     IMPRESSIONS,
     MARGIN_CONVERSIONS,
     MICRO,
@@ -41,7 +42,7 @@ def event_facts(event: JourneyEvent) -> list[Fact]:
     """
     spent: list[Fact] = [(event.t, event.dims, CLICK_COST, event.cost)] if event.cost else []
     if event.flags:
-        return spent
+        return [(event.t, event.dims, FILTERED_CLICKS, 1), *spent] if event.cls == CLICK else spent
     if event.cls == CLICK:
         return [(event.t, event.dims, CLICKS, 1), *spent]
     if event.cls == VIEW:

@@ -5,7 +5,7 @@ Pure: the same bytes under the same configuration give the same entries, or the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from zlib import crc32
 import msgspec
 
 from attribution.channels import Classifier
+from attribution.filters import Filters, names
 from attribution.money import Rates, convert, to_micros
 from attribution.rollups import Calendar
 from attribution.rules import has_roles
@@ -25,6 +26,7 @@ from models.wire import (
     CLICK,
     DIRECT,
     ENGAGEMENT,
+    FILTERED,
     NO_CONSENT,
     STAGE,
     VIEW,
@@ -52,7 +54,7 @@ _COUNTERS = ("impressions", "reach", "clicks", "video_views", "engagements", "fo
 
 
 class Taken(NamedTuple):
-    """An accepted event: its entries, its time, and the tracker that sent it.
+    """An accepted event: its entries, its time, the tracker that sent it, and the filters that remove it.
 
     The first entry is for the event's own node, if it has any effect there; an event with both ids makes a link too.
     """
@@ -60,6 +62,7 @@ class Taken(NamedTuple):
     entries: tuple[AnyEntry, ...]
     t: int
     source: str
+    filtered: Sequence[str] = ()
 
     @property
     def entry(self) -> AnyEntry | None:
@@ -101,6 +104,7 @@ class Intake:
 
     def __init__(self, marketing: Marketing, rates: Iterable[Rate] = ()) -> None:
         self._classify = Classifier(marketing)
+        self._filters = Filters(marketing)
         self._rates = Rates(marketing, rates)
         self._calendar = Calendar(marketing.time_zone)
         self._reporting = marketing.reporting_currency
@@ -172,19 +176,22 @@ class Intake:
         t = timely(event.occurred_at, "$.occurred_at")
         source = self._classify.classify(event, ad=True)
         cost = None if event.cost is None else self._reporting_micros(event.cost, "$.cost", event.currency, t)
+        flags = self._filters.flags(event)
         entry = Touch(
             self._somebody(event), offset, 0, event.event_id, t, CLICK, "click", source.channel, source.network,
-            source.campaign, source.click_id, 0 if event.consent else NO_CONSENT, cost, digest,
+            source.campaign, source.click_id, flags, cost, digest,
         )  # fmt: skip
-        return Taken(self._with_link(event, (entry,), t, offset), t, event.source or "")
+        return Taken(self._with_link(event, (entry,), t, offset), t, event.source or "", names(flags) if flags else ())
 
     def _touchpoint(self, event: Touchpoint, offset: int, digest: int, _: int) -> Taken:
         t = timely(event.occurred_at, "$.occurred_at")
         kind = event.type
         if kind == "visit" or kind in _VIEWS or kind == "engagement":
             touch = self._touch(event, t, offset, digest)
-            return Taken(self._with_link(event, (touch,), t, offset), t, event.source or "")
+            filtered = names(touch.flags) if touch.flags else ()
+            return Taken(self._with_link(event, (touch,), t, offset), t, event.source or "", filtered)
         person = self._somebody(event)
+        flags = self._filters.flags(event)
         entries: tuple[AnyEntry, ...] = ()
         if kind == "survey_response":
             answer = self._survey(event, t, offset, digest)
@@ -197,9 +204,9 @@ class Intake:
                 if event.value is None
                 else self._reporting_micros(event.value, "$.value", event.currency, t)
             )
-            flags = 0 if event.consent else NO_CONSENT
-            entries = (Stage(person, offset, 0, event.event_id, t, event.stage, value, flags, digest),)
-            if event.stage in self._role_stages:
+            if not flags & FILTERED:
+                entries = (Stage(person, offset, 0, event.event_id, t, event.stage, value, flags, digest),)
+            if entries and event.stage in self._role_stages:
                 mark = Touch(
                     person,
                     offset,
@@ -217,7 +224,7 @@ class Intake:
                     digest,
                 )
                 entries = (*entries, mark)
-        return Taken(self._with_link(event, entries, t, offset), t, event.source or "")
+        return Taken(self._with_link(event, entries, t, offset), t, event.source or "", names(flags) if flags else ())
 
     def _survey(self, event: Touchpoint, t: int, offset: int, digest: int) -> Survey | None:
         """An answer; None when it says not what to, or was asked for a channel and names none. Where the page of the form was found says nothing."""
@@ -252,7 +259,7 @@ class Intake:
             person = f"e:{event.event_id}"
         return Touch(
             person, offset, 0, event.event_id, t, cls, kind, source.channel, source.network, source.campaign,
-            source.click_id, 0 if event.consent else NO_CONSENT, None, digest,
+            source.click_id, self._filters.flags(event), None, digest,
         )  # fmt: skip
 
     def _purchase(self, event: Order | Refund | Cancel, offset: int, digest: int, _: int) -> Taken:

@@ -40,6 +40,8 @@ class Rules:
         self.since_previous = marketing.path == "since_previous"
         self.journey_max = marketing.journey_max
         self.device_customers = marketing.device_customers
+        self.duplicate_clicks = micros(marketing.filters.duplicate_clicks)
+        self.fast_conversions = micros(marketing.filters.fast_conversions)
         self.margin_rate = Decimal(marketing.margin_rate) if marketing.margin_rate is not None else None
         self.conversions = frozenset(marketing.conversions)
         self._defaults = {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
+from attribution.filters import duplicate_clicks
 from attribution.nodes.state import JourneyEvent
 from attribution.rules import LANDING_BY_ID, LANDING_BY_SOURCE, SESSION_GAP, Dims
 from models.wire import CLICK, DIRECT, STAGE, VISIT
@@ -26,15 +27,17 @@ class Merged(NamedTuple):
     visits: list[Visit]
 
 
-def merge(events: Sequence[JourneyEvent]) -> Merged:
+def merge(events: Sequence[JourneyEvent], gap: int = 0) -> Merged:
     """One interaction is one touch.
 
-    `events` are sorted; flagged ones take no part. What an event becomes depends only on events at or before its
+    `events` are sorted; flagged ones take no part. Clicks within `gap` after one of the same source are no touches either, but
+    a visit may be the landing of one. What an event becomes depends only on events at or before its
     time, so adding one changes nothing before it.
     """
     touches: list[JourneyEvent] = []
     visits: list[Visit] = []
     clicks = [event for event in events if event[2] == CLICK and not event[6]]
+    repeated = {event[1] for event in duplicate_clicks(clicks, gap)} if gap and len(clicks) > 1 else ()
     last: int | None = None
     source: Dims | None = None
     for event in events:
@@ -42,7 +45,7 @@ def merge(events: Sequence[JourneyEvent]) -> Merged:
         if flags:
             continue
         if cls not in _VISITS:
-            if cls != STAGE:
+            if cls != STAGE and event_id not in repeated:
                 touches.append(event)
             continue
         click = _landed_from(event, clicks) if clicks else None

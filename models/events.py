@@ -92,6 +92,7 @@ class Acquisition(Event, kw_only=True, gc=False):
     page_url: Text | None = None
     ad_id: Name | None = None
     user_agent: Text | None = None
+    traffic_type: Name | None = None
 
 
 class Click(Acquisition, kw_only=True, gc=False):

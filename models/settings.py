@@ -203,6 +203,22 @@ ENGAGEMENT_POINTS = {
     "report": -5,
 }
 
+
+class Filters(_Table, frozen=True):
+    """What is left out before credit is shared; a duration of "0s" switches its filter off."""
+
+    no_consent: bool = True
+    bots: bool = True
+    bot_user_agents: tuple[str, ...] = ()
+    internal: bool = True
+    internal_traffic_types: tuple[str, ...] = ("internal", "developer")
+    internal_ids: tuple[str, ...] = ()
+    internal_hosts: tuple[str, ...] = ()
+    internal_user_agents: tuple[str, ...] = ()
+    duplicate_clicks: Duration = "10s"
+    fast_conversions: Duration = "0s"
+
+
 REBUILD_KEYS = ("topics", "time_zone", "reporting_currency", "junk_ids")
 WATCH_KEYS = ("goals", "benchmarks", "alerts", "silence")
 """What is looked at and not computed from: no part of the fold's configuration, so a change gives no new number."""
@@ -251,6 +267,7 @@ class Marketing(_Table, frozen=True):
         "(not set)",
         "00000000-0000-0000-0000-000000000000",
     )
+    filters: Filters = Filters()
     campaign_aliases: dict[str, str] = {}
     rates: tuple[Rate, ...] = ()
     rates_file: str | None = None
@@ -327,6 +344,8 @@ def _check(marketing: Marketing, file: Path) -> None:
         for i, name in enumerate(names):
             if key != "benchmarks" and name in names[:i]:
                 raise ConfigError(f"{file}: {key}[{i}].name: {name!r} is taken by {key}[{names.index(name)}]")
+    if micros(marketing.filters.duplicate_clicks) > HOUR:
+        raise ConfigError(f"{file}: filters.duplicate_clicks: {marketing.filters.duplicate_clicks!r} is over an hour")
     if "purchase" in marketing.conversions:
         raise ConfigError(f"{file}: conversions.purchase: orders are conversions already; the name is reserved")
 

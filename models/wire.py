@@ -14,9 +14,11 @@ from msgspec import Struct
 
 FORMAT = 1
 
-# Touch.flags: why a filter removed it. It stays visible in the journey and earns nothing.
+# Touch.flags: which filters removed it. It stays visible in the journey and earns nothing.
 NO_CONSENT = 1
-FILTERED = 2
+BOT = 2
+INTERNAL = 4
+FILTERED = BOT | INTERNAL
 
 # Touch.cls: the classes of meaning §3. VISIT is a click-class touch that came as a visit; STAGE is no touch: it marks the
 # time of a lead or an opportunity in the journey, for the models that give these a role, and its kind is the stage.

@@ -73,6 +73,7 @@ class SourcePartition:
         letters: list[tuple[str, bytes | None, bytes | None, Headers]] = []
         senders: Counter[str] = Counter()
         refused: Counter[str] = Counter()
+        filtered: Counter[str] = Counter()
         max_time = self.max_time
         published = 0
         take, topic = self._intake.take, self.topic
@@ -84,6 +85,8 @@ class SourcePartition:
                 letters.append((topic, record.key, record.value, self._headers(record, reason)))
                 continue
             senders[taken.source] += 1
+            if taken.filtered:
+                filtered.update(taken.filtered)
             entries += taken.entries
             if max_time is None or taken.t > max_time:
                 max_time = taken.t
@@ -105,6 +108,8 @@ class SourcePartition:
             self._metrics.accepted(topic, senders)
             for code, n in refused.items():
                 self._metrics.rejected(topic, code, n)
+            for name, n in filtered.items():
+                self._metrics.filtered(name, n)
             if max_time is not None:
                 self._metrics.event_time(topic, max_time)
         return committed.outcome

@@ -46,6 +46,11 @@ class Metrics:
         )  # fmt: skip
         self._applied = counter("applied_total", "Entries applied to state, each once.", "partition")
         self._dropped = counter("dropped_total", "Events and entries not applied, by reason.", "reason")
+        self._filtered = counter(
+            "filtered_total",
+            "Events removed from attribution, by filter; they stay visible in their journeys.",
+            "filter",
+        )
         self._letters = counter("dead_letters_total", "Events written to dead-letter topics.", "topic", "reason")
         self._lag = gauge(
             "lag_records", "Records between the stored position and the end of the partition.", "topic", "partition"
@@ -145,6 +150,10 @@ class Metrics:
         if child is None:
             child = self._drops[reason] = self._dropped.labels(reason)
         child.inc(n)
+
+    def filtered(self, name: str, n: int = 1) -> None:
+        """Events were removed by this filter."""
+        self._filtered.labels(name).inc(n)
 
     def dead_letter(self, topic: str, reason: str, n: int = 1) -> None:
         """Stitch sent entries to the dead letters."""

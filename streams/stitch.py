@@ -64,6 +64,7 @@ class Chunk:
         self.dropped: Counter[str] = Counter()
         self.lettered: Counter[tuple[str, str]] = Counter()
         self.published: Counter[str] = Counter()
+        self.filtered: Counter[str] = Counter()
 
 
 class JourneyPartition:
@@ -200,6 +201,8 @@ class JourneyPartition:
             self._metrics.dead_letter(topic, code, n)
         for status, n in chunk.published.items():
             self._metrics.published(status, n)
+        for name, n in chunk.filtered.items():
+            self._metrics.filtered(name, n)
 
     def _after(self, last: Piece) -> Position:
         done = last.stop >= len(last.block.entries)
@@ -256,6 +259,8 @@ class JourneyPartition:
                     entry, source, Rejected("late", "$.occurred_at", f"{behind} s behind the watermark"), chunk
                 )
             return
+        if folded.filtered:
+            chunk.filtered.update(folded.filtered)
         if node is None:
             chunk.created.add(entry.key)
         chunk.touched[entry.key] = folded.node

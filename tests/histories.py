@@ -101,6 +101,10 @@ def settings(rng: Random) -> Marketing:
         "views": rng.choice(("when_no_click", "when_no_click", "always")),
         "exclude_direct": rng.choice(("never", "never", "when_others", "always", "always")),
         "path": rng.choice(("full", "full", "since_previous")),
+        "filters": {
+            "duplicate_clicks": rng.choice(("0s", "10s", "4m")),
+            "fast_conversions": rng.choice(("0s", "0s", "2s", "5m")),
+        },
         "half_life": rng.choice(("7d", "1d", "30m", "90s", "30d")),
         "lateness": "400d",
         "device_customers": rng.choice((1, 2, 10, 10)),

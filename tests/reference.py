@@ -66,6 +66,7 @@ class Journey:
     """Name and time of each stage event with consent."""
     landings: dict[str, str] = field(default_factory=dict)
     continued: list[str] = field(default_factory=list)
+    repeated: list[Event] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -212,12 +213,15 @@ class Result:
             "email_open": "email_opens",
         }
         counts: dict[str, Counter[Dims]] = {name: Counter() for name in (*names.values(), "visits")}
+        repeated = [event for journey in self.journeys.values() for event in journey.repeated]
         for event in self.counted:
             if event.type in names and event.consent and start <= event.t < end:
                 counts[names[event.type]][event.dims] += 1
+        counts["clicks"].subtract(event.dims for event in repeated if start <= event.t < end)
         counts["touches"] = Counter(
             event.dims for event in self.counted if event.type != "visit" and event.consent and start <= event.t < end
         )
+        counts["touches"].subtract(event.dims for event in repeated if start <= event.t < end)
         for journey in self.journeys.values():
             visits = [touch for touch in journey.touches if touch.type == "visit" and start <= touch.t < end]
             counts["touches"].update(visit.dims for visit in visits)
@@ -276,7 +280,7 @@ def attribute(events: Iterable[tuple[str, Body]], marketing: Marketing) -> Resul
         if mark.body.get("consent", True):
             journeys[mark.person].stages.append((mark.body["stage"], mark.t))
     for journey in journeys.values():
-        merge(journey)
+        merge(journey, micros(marketing.filters.duplicate_clicks))
     conversions = identities.owned(
         [*winners(stages), *orders(winners(purchases), marketing)], lambda conversion: conversion.id
     )
@@ -484,7 +488,7 @@ def order(order_id: str, reports: list[Body], refunds: list[Body], cancelled: bo
 # --- Touches
 
 
-def merge(journey: Journey) -> None:
+def merge(journey: Journey, gap: int) -> None:
     """Filter, then landings, then visits less than 30 minutes apart."""
     journey.events.sort(key=lambda event: (event.t, event.event_id))
     allowed = [event for event in journey.events if event.consent]
@@ -492,6 +496,11 @@ def merge(journey: Journey) -> None:
     last_visit_event: int | None = None
     source_of_visit: Dims | None = None
     for event in allowed:
+        if event.type == "click":
+            earlier = clicks[: clicks.index(event)]
+            if gap and any(other.dims == event.dims and event.t - other.t <= gap for other in earlier):
+                journey.repeated.append(event)
+                continue
         if event.type != "visit":
             journey.touches.append(event)
             continue
@@ -565,7 +574,10 @@ def credit(conversion: Conversion, journey: Journey, mine: list[Conversion], mar
     def inside(event: Event) -> bool:
         return conversion.t - window(event, conversion.type, marketing) <= event.t <= conversion.t
 
-    touches = [touch for touch in journey.touches if inside(touch)]
+    def fast(event: Event) -> bool:
+        return event.cls == "click" and conversion.t - event.t < micros(marketing.filters.fast_conversions)
+
+    touches = [touch for touch in journey.touches if inside(touch) and not fast(touch)]
     if marketing.path == "since_previous":
         before = [other.t for other in mine if other.t < conversion.t]
         touches = [touch for touch in touches if not before or touch.t > max(before)]
@@ -582,7 +594,9 @@ def credit(conversion: Conversion, journey: Journey, mine: list[Conversion], mar
         elif any(inside(event) for event in journey.events if not event.consent):
             conversion.reason = "no_consent"
         else:
-            conversion.reason = "filtered" if excluded else "outside_window"
+            seen = [event for event in journey.events if event.consent and inside(event)]
+            removed = any(fast(event) or event in journey.repeated for event in seen)
+            conversion.reason = "filtered" if excluded or removed else "outside_window"
         return []
     roles = [
         touch

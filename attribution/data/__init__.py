@@ -1,6 +1,6 @@
-"""The ordered tables that `attribution.channels` reads, from the TOML files beside this module.
+"""The tables that `attribution.channels` and `attribution.filters` read, from the TOML files beside this module.
 
-They are read once, at import, and never change: what the classifier answers depends on nothing else but its
+They are read once, at import, and never change: what is answered depends on nothing else but the
 arguments. The files say where their facts come from.
 """
 
@@ -48,6 +48,15 @@ class Sources(NamedTuple):
     anywhere: dict[str, Known]
     anywhere_under: dict[str, Known]
     own: frozenset[str]
+
+
+class Agents(NamedTuple):
+    """The parsed bots.toml, all in lower case; "^" and "$" tie a text to the beginning and the end of a user agent."""
+
+    people: tuple[str, ...]
+    anywhere: tuple[str, ...]
+    named: tuple[str, ...]
+    exact: frozenset[str]
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -107,6 +116,9 @@ SOURCES = _sources(_read("sources.toml"))
 RULES = _rules(_CHANNELS)
 PAID: dict[str, str] = _CHANNELS["paid"]
 CLICK_IDS = {name: ClickId(row["network"], row.get("medium", "")) for name, row in _CHANNELS["click_ids"].items()}
+
+_BOTS = _read("bots.toml")
+BOTS = Agents(tuple(_BOTS["people"]), tuple(_BOTS["anywhere"]), tuple(_BOTS["named"]), frozenset(_BOTS["exact"]))
 
 _COUNTRY = re.compile(r"([^.]+)\.(?:com|(?:com?\.)?[a-z]{2})")
 

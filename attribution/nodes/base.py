@@ -29,10 +29,11 @@ class Folded:
     """The outcome of one entry at one node.
 
     `changed` are conversions to publish, as they now are. `dropped` is the reason when the entry had no effect:
-    a code of the error catalogue, or `duplicate`, `linked` (a link that says nothing new), `trimmed`, `ignored`.
+    a code of the error catalogue, or `duplicate`, `linked` (a link that says nothing new), `trimmed`, `ignored`. `filtered` names
+    filters that have now removed something.
     """
 
-    __slots__ = ("changed", "dropped", "facts", "moves", "node")
+    __slots__ = ("changed", "dropped", "facts", "filtered", "moves", "node")
 
     def __init__(
         self,
@@ -47,3 +48,4 @@ class Folded:
         self.moves = moves
         self.changed = changed
         self.dropped = dropped
+        self.filtered: Sequence[str] = ()

@@ -10,9 +10,10 @@ from bisect import bisect_left, insort
 from operator import itemgetter
 
 from attribution.cohorts import advocated
-from attribution.eligible import file_credit
+from attribution.eligible import file_credit, hastened
 from attribution.facts import LANDINGS, VISITS, Fact, negated
 from attribution.filing import conversion_facts, event_facts
+from attribution.filters import DUPLICATE, FAST, duplicate_facts
 from attribution.nodes.base import Context, Folded
 from attribution.nodes.state import Conversion, JourneyEvent, Person
 from attribution.touches import merge, since
@@ -87,6 +88,8 @@ def put_events(
     """Make `after` the journey, which differs from `earliest` on; `visiting` says whether visits can have changed."""
     if visiting:
         facts += _visit_facts(person.events, after, earliest)
+    repeats = duplicate_facts(person.events, after, earliest, context.rules.duplicate_clicks)
+    facts += repeats
     trimmed = person.trimmed
     if len(after) > context.rules.journey_max:
         cut = len(after) - context.rules.journey_max
@@ -94,7 +97,10 @@ def put_events(
         person = _dropped(person, after[:cut])
         after = after[cut:]
         person = _without_given(person, after)
-    return refile(person._replace(events=after, trimmed=trimmed), earliest, facts, context)
+    folded = refile(person._replace(events=after, trimmed=trimmed), earliest, facts, context)
+    if repeats:
+        folded.filtered = [*folded.filtered, DUPLICATE]
+    return folded
 
 
 def fold_stage(node: Person | None, entry: Stage, context: Context) -> Folded:
@@ -200,14 +206,17 @@ def refile(person: Person, earliest: int, facts: list[Fact], context: Context) -
         return Folded(person, facts)
     rules = context.rules
     horizon = context.sealed - rules.claim - rules.lateness
-    touches = merge(person.events).touches
+    touches = merge(person.events, rules.duplicate_clicks).touches
     changed: list[Conversion] = []
+    filtered: list[str] = []
     result = list(conversions)
     for i in range(bisect_left(conversions, earliest, key=_time), len(conversions)):
         before = conversions[i]
         if before.gone is not None or (before.filed is not None and before.t < horizon):
             continue
         filed = file_credit(person, touches, before, rules)
+        if before.filed is None and hastened(touches, before, rules):
+            filtered.append(FAST)
         if before.filed is not None and before.filed[1:] == filed[1:]:
             continue
         after = before._replace(filed=filed, restated=before.restated or before.filed is not None)
@@ -217,7 +226,9 @@ def refile(person: Person, earliest: int, facts: list[Fact], context: Context) -
         changed.append(after)
     if changed:
         person = person._replace(conversions=tuple(result))
-    return Folded(person, facts, changed=changed)
+    folded = Folded(person, facts, changed=changed)
+    folded.filtered = filtered
+    return folded
 
 
 def _visit_facts(before: tuple[JourneyEvent, ...], after: tuple[JourneyEvent, ...], earliest: int) -> list[Fact]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,12 +14,13 @@ import msgspec
 import typer
 from msgspec import Struct
 
+from attribution.filters import BOTS_NAME, CONSENT_NAME, INTERNAL_NAME
 from attribution.intake import Intake
 from models.errors import CATALOGUE, Rejected
 from models.events import DECODERS, TOPICS, Cancel, Click, Cost, Order, Refund, Touchpoint
 from models.results import UNALLOCATED
 from models.settings import Marketing
-from models.wire import CLASS_NAMES, NO_CONSENT, AnyEntry, CostReport, OrderReport, Stage, Touch
+from models.wire import CLASS_NAMES, AnyEntry, CostReport, OrderReport, Stage, Touch
 from streams.cli.common import FAILED, ConfigFile, Json, Usage, console, infrastructure, marketing_of, row, say, table
 from streams.files import InputError, enveloped, lines_of, numbered, topic_of_fields, topic_of_name
 
@@ -30,6 +31,11 @@ _KINDS: dict[str, tuple[type[Struct], ...]] = {
 _FIELDS = {
     topic: frozenset(["type", *(name for kind in kinds for name in kind.__struct_fields__)])
     for topic, kinds in _KINDS.items()
+}
+_FILTERED = {
+    CONSENT_NAME: "consent is false: it earns no credit (filter no_consent)",
+    BOTS_NAME: "the user_agent is a program's: it earns no credit (filter bots)",
+    INTERNAL_NAME: "it is your own traffic: it earns no credit (filter internal)",
 }
 _UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_id", "utm_content", "utm_term")
 
@@ -154,10 +160,10 @@ class Checker:
         _describe(verdict, taken.entry)
         if verdict.person is None and not isinstance(event, Cost | Refund | Cancel):
             verdict.person = self._intake.person(event)
-        verdict.warnings += self._warnings(event, taken.entry)
+        verdict.warnings += self._warnings(event, taken.entry, taken.filtered)
         return verdict
 
-    def _warnings(self, event: Any, entry: AnyEntry | None) -> list[str]:
+    def _warnings(self, event: Any, entry: AnyEntry | None, filtered: Sequence[str]) -> list[str]:
         found = []
         if not event.source:
             found.append("no source: it is counted under (none); name the tracker that sends it")
@@ -173,8 +179,7 @@ class Checker:
             found.append("the cost names no channel, network or campaign: it is in the total only")
         if entry is None and isinstance(event, Cost):
             found.append("counters only: no amount is taken from it")
-        if not getattr(event, "consent", True):
-            found.append("consent is false: it earns no credit")
+        found += [_FILTERED[name] for name in filtered]
         return found
 
     def _source_warnings(self, event: Any, entry: Touch) -> list[str]:
@@ -218,7 +223,7 @@ def _describe(verdict: Verdict, entry: AnyEntry | None) -> None:
     if isinstance(entry, Touch):
         verdict.touch_class = CLASS_NAMES[entry.cls]
         verdict.person = None if entry.key.startswith("e:") else entry.key
-        if entry.flags & NO_CONSENT:
+        if entry.flags:
             verdict.touch_class = None
     elif isinstance(entry, OrderReport):
         verdict.person = entry.person

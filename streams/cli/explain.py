@@ -7,13 +7,14 @@ from decimal import Decimal
 from msgspec import Struct, field
 
 from attribution.eligible import file_credit
+from attribution.filters import DUPLICATE, FAST, duplicate_clicks, names
 from attribution.nodes.state import Conversion, Filed, JourneyEvent, Person
 from attribution.outcome import describe, moment
 from attribution.rules import Rules
 from attribution.touches import merge
 from models.results import Attribution, Credit
 from models.settings import Marketing
-from models.wire import CLASS_NAMES, CLICK, DIRECT, NO_CONSENT, VIEW, VISIT, kind_and_sentiment
+from models.wire import CLASS_NAMES, CLICK, DIRECT, VIEW, VISIT, kind_and_sentiment
 from streams.cli.common import ago
 
 _REASONS = {
@@ -31,7 +32,7 @@ _WHY = {
 
 
 class Seen(Struct, kw_only=True):
-    """A touch event of a journey. `taken_as`: touch, landing, same visit, no consent or filtered."""
+    """A touch event of a journey. `taken_as`: touch, landing, same visit, or filtered, by which filter."""
 
     event_id: str
     occurred_at: str
@@ -84,7 +85,8 @@ class Journey(Struct, kw_only=True):
 def explain(key: str, person: Person, marketing: Marketing) -> Journey:
     """The journey of the person `key` under its partition's configuration."""
     rules = Rules(marketing)
-    merged = merge(person.events)
+    merged = merge(person.events, rules.duplicate_clicks)
+    repeated = {event.event_id for event in duplicate_clicks(person.events, rules.duplicate_clicks)}
     touches = {touch.event_id for touch in merged.touches}
     visits = {event_id for _, _, event_id, _ in merged.visits}
     told = []
@@ -94,14 +96,16 @@ def explain(key: str, person: Person, marketing: Marketing) -> Journey:
     return Journey(
         person=key,
         currency=marketing.reporting_currency,
-        touches=[_seen(event, touches, visits) for event in person.events],
+        touches=[_seen(event, touches, visits, repeated) for event in person.events],
         conversions=told,
     )
 
 
-def _seen(event: JourneyEvent, touches: set[str], visits: set[str]) -> Seen:
+def _seen(event: JourneyEvent, touches: set[str], visits: set[str], repeated: set[str]) -> Seen:
     if event.flags:
-        taken = "no consent" if event.flags & NO_CONSENT else "filtered"
+        taken = "filtered: " + ", ".join(names(event.flags))
+    elif event.event_id in repeated:
+        taken = f"filtered: {DUPLICATE}"
     elif event.event_id in touches:
         taken = "touch"
     else:
@@ -171,6 +175,8 @@ def _passed_over(touches: list[JourneyEvent], conversion: Conversion, filed: Fil
         age = conversion.t - touch.t
         if age > window:
             return f"; {whose} was {ago(age)} old and its window is {ago(window)}"
+        if touch.cls in (CLICK, VISIT) and age < rules.fast_conversions:
+            return f"; {whose} is filtered by {FAST}: it was {ago(age)} old"
         if touch.cls == DIRECT and rules.exclude_direct != "never":
             return f"; the direct visit {ago(age)} before is excluded"
         if touch.cls == VIEW and any(other.cls in (CLICK, VISIT) for other in touches if other.event_id in eligible):

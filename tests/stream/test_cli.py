@@ -480,7 +480,7 @@ def test_a_journey_says_what_each_event_was_taken_as() -> None:
     replay.finish()
     found = explain("a:device-7", replay.nodes["a:device-7"], Marketing())  # type: ignore[arg-type]
     assert [(seen.event_id, seen.taken_as) for seen in found.touches] == [
-        ("c-1", "touch"), ("l", "landing"), ("m", "same visit"), ("n", "no consent"),
+        ("c-1", "touch"), ("l", "landing"), ("m", "same visit"), ("n", "filtered: no_consent"),
     ]  # fmt: skip
 
 
