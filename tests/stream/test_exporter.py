@@ -399,6 +399,7 @@ def used(metrics: Metrics) -> Metrics:
     metrics.applied(1, 5, Progress(watermark=END), [int(END // 1000), 0])
     metrics.dropped("duplicate", 3)
     metrics.dead_letter("clicks", "late")
+    metrics.filtered("bots")
     metrics.published("restated")
     for count in (metrics.rewind, metrics.fenced, metrics.claim, metrics.redis_away):
         count()

@@ -21,7 +21,7 @@ from attribution.rollups import Bucket, Cell
 from attribution.rules import Dims, Rules
 from attribution.watermarks import Progress
 from models.results import OTHER, Attribution
-from models.settings import DAY, HOUR, Lookback, Marketing, Topics
+from models.settings import DAY, HOUR, Filters, Lookback, Marketing, Topics
 from models.settings import Conversion as Configurable
 from models.wire import CLICK, ENGAGEMENT, VIEW, AnyEntry, Block, CostReport, Mark, OrderMove, OrderReport, Stage, Touch
 from streams import stitch
@@ -33,7 +33,8 @@ from tests.stream.fakes import Bench, Broken, Fetch
 TOPICS = Topics(clicks=1, touchpoints=1, purchases=1, costs=1, journey_events=1)
 SOURCES = ("clicks/0", "touchpoints/0", "purchases/0", "costs/0")
 HERE = "journey-events/0"
-MARKETING = Marketing(topics=TOPICS)
+# Microseconds apart, their clicks would be duplicates of one another.
+MARKETING = Marketing(topics=TOPICS, filters=Filters(duplicate_clicks="0s"))
 D0 = 1_767_225_600_000_000  # 2026-01-01, the start of a day
 
 
