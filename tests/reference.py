@@ -226,7 +226,7 @@ class Result:
             visits = [touch for touch in journey.touches if touch.type == "visit" and start <= touch.t < end]
             counts["touches"].update(visit.dims for visit in visits)
             counts["visits"].update(dims for t, dims in journey.visits if start <= t < end)
-        return {name: dict(counter) for name, counter in counts.items()}
+        return {name: {dims: n for dims, n in counter.items() if n} for name, counter in counts.items()}
 
     def _cost(self, start: int, end: int) -> dict[Dims, int]:
         sums: Counter[Dims] = Counter()
