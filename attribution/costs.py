@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
-from itertools import accumulate, islice
+from itertools import accumulate
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -80,9 +80,12 @@ class Ledger:
             self._rows.setdefault(row.dims, []).append((row.start, until, row))
             if row.kind == MEDIA:
                 media.setdefault(_advertiser(row.dims), []).append((row.start, until))
-        # By end, so that what had accrued before a window is passed over at once.
-        for found in self._rows.values():
+        # By end, so that what had accrued before a window is passed over at once, beside the least start from each on, so that
+        # what begins after it is too.
+        self._least: dict[Dims, list[int]] = {}
+        for dims, found in self._rows.items():
             found.sort(key=_until)
+            self._least[dims] = list(accumulate((begin for begin, _, _ in reversed(found)), min))[::-1]
         self._media = {advertiser: Intervals(pairs) for advertiser, pairs in media.items()}
         self._own = own
         self._effective: dict[tuple[str, Dims], tuple[list[int], list[int]]] = {}
@@ -105,7 +108,11 @@ class Ledger:
             end = until(dims)
             media = total = 0
             some_media = some = False
-            for begin, accrues, row in islice(rows, bisect_right(rows, start, key=_until), None):
+            least = self._least[dims]
+            for i in range(bisect_right(rows, start, key=_until), len(rows)):
+                if least[i] >= end:
+                    break
+                begin, accrues, row = rows[i]
                 if begin < end:
                     amount = row.amount if start <= begin and accrues <= end else accrued_within(row, start, end)
                     some = True
