@@ -310,6 +310,14 @@ class Sums:
         """Whether a span holds this bucket now or will."""
         return bucket[1] >= self._oldest[bucket[0]]
 
+    def slim(self, bucket: Bucket) -> bool:
+        """Whether all that is still wanted of this bucket is what `thin` keeps: it lies before every window."""
+        return bucket[1] < self._slim.get(bucket[0], 0)
+
+    def thin(self, measure: Measure) -> bool:
+        """Whether a measure is wanted of buckets before every window."""
+        return self._thin[measure] or measure[0].startswith(CREDIT_AGE)
+
     def add(self, bucket: Bucket, dims: Dims, delta: Mapping[Measure, int]) -> None:
         """Add amounts to one cell; what no span can want any more is left out."""
         granularity, start = bucket

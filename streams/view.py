@@ -24,7 +24,7 @@ from attribution.watermarks import Progress
 from attribution.windows import Sums
 from models.settings import HOUR, MINUTE, Marketing
 from streams.caches import COSTS, bucket_of
-from streams.codec import Names, unpack_cell, unpack_node
+from streams.codec import Names, pack_numbers, unpack_cell, unpack_node, unpack_numbers
 from streams.render import clean
 from streams.tables import Changes, Tables
 
@@ -43,6 +43,8 @@ class Partition:
         self.names = Names()
         self.cells: dict[str, dict[bytes, bytes]] = {}
         self.costs: dict[bytes, bytes] = {}
+        self.slim: set[str] = set()
+        """Hashes of which only what is still wanted is held: a year of days would be large otherwise."""
 
     async def read(self) -> Changes:
         return await self.tables.changes(self.token, self.seq)
@@ -129,6 +131,7 @@ class View:
                 del self._costs[part.number, cost_id]
                 self._costs_changed = self._changed = True
             part.cells, part.costs, part.names = {}, {}, Names()
+            part.slim.clear()
         names = changes.hashes.get("names")
         if names:
             part.names = Names({int(number): packed for number, packed in names.items()})
@@ -145,6 +148,12 @@ class View:
             kept = bucket_of(suffix)
             if not fields or kept is None or not _wanted(sums, kept):
                 del part.cells[suffix]
+        part.slim &= part.cells.keys() - changes.hashes.keys()
+        for suffix in part.cells.keys() - part.slim:
+            kept = bucket_of(suffix)
+            if kept is not None and sums.slim(kept):
+                part.cells[suffix] = _slimmed(part, sums, part.cells[suffix])
+                part.slim.add(suffix)
         part.token, part.seq = changes.token, changes.seq
 
     def _merge_costs(self, part: Partition, fields: dict[bytes, bytes]) -> None:
@@ -194,6 +203,16 @@ def _printable(measure: Measure) -> Measure:
     """A measure that holds names of sources or trackers."""
     name, channel, kind, network = measure
     return (name, clean(channel), kind, clean(network))
+
+
+def _slimmed(part: Partition, sums: Sums, fields: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """These cells without what nothing wants of them any more."""
+    names = part.names
+    found = {}
+    for field, packed in fields.items():
+        cell = {n: amount for n, amount in unpack_numbers(packed).items() if sums.thin(names.value(n))}
+        found[field] = pack_numbers(cell)
+    return found
 
 
 def _cleaned(dims: Dims) -> Dims:

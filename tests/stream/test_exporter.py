@@ -304,6 +304,45 @@ async def test_a_deleted_bucket_leaves_the_windows(bench: Bench, writers: list[W
     assert value(samples, "total_clicks", window="7d") == 11
 
 
+async def test_a_day_of_long_ago_is_restated(bench: Bench, writers: list[Writer]) -> None:
+    """Of days before every window less is held: what is taken back is what was given."""
+    long_ago, recent = END - 200 * DAY, END - 2 * DAY
+    day = recent - recent % DAY
+    cost = CostRow(day, day + DAY, END, "media", SPRING, 100_000_000, 0)
+    rest = CostRow(day + DAY, END, END, "media", SPRING, 0, 0)
+
+    def facts(sign: int, clicks: int, age: str) -> list[Fact]:
+        model = MARKETING.headline_models[0]
+        return [
+            (long_ago, SPRING, CLICKS, sign * clicks),
+            *((long_ago, SPRING, ("conversions", name, "purchase", basis), sign * clicks * 1_000_000)
+              for name in MARKETING.models for basis in ("conversion", "touch")),
+            (long_ago, SPRING, (f"credit_age/{age}", model, "purchase", "touch"), sign * 1_000_000),
+        ]  # fmt: skip
+
+    async def shown() -> list[float | None]:
+        samples = await bench.scrape()
+        credit = {"model": MARKETING.headline_models[0], "conversion": "purchase"}
+        return [
+            value(samples, "total_clicks", window="365d"),
+            value(samples, "total_attributed_conversions", **credit, basis="conversion", window="365d"),
+            value(samples, "total_maturity_ratio", **credit, basis="touch", window="7d"),
+        ]
+
+    await writers[0].commit(END, cells(facts(1, 5, "h0")), {"c": cost, "r": rest})
+    await writers[1].commit(END, cells(facts(1, 2, "h0")))
+    assert await shown() == [7, 7, 1]
+    assert await shown() == [7, 7, 1]
+    # All credit of the one partition now comes on the tenth day, and half of the whole.
+    await writers[0].commit(END, cells(facts(-1, 5, "h0") + facts(1, 3, "d10")))
+    assert await shown() == [5, 5, 0.5]
+    await writers[0].claim()  # read anew
+    await writers[0].commit(END, cells(facts(1, 1, "d10")))
+    samples = await shown()
+    assert samples[:2] == [6, 6]
+    assert samples[2] == pytest.approx(1 / 3)
+
+
 async def test_the_wall_clock_moves_windows_and_cost_without_events(redis: Redis, writers: list[Writer]) -> None:
     bench = Bench(redis, msgspec.structs.replace(MARKETING, clock="wall"))
     row = CostRow(END - 10 * HOUR, END + 14 * HOUR, END - 10 * HOUR, "media", SPRING, 24_000_000, 0)
