@@ -32,7 +32,7 @@ from attribution.plan import most
 from attribution.rollups import Calendar, Rollups
 from attribution.rules import Dims
 from attribution.windows import DAYS, Sums
-from models.settings import DAY, HOUR, MINUTE, RULE_MODELS, Conversion, Marketing
+from models.settings import DAY, HOUR, MINUTE, Conversion, Marketing
 from tests.core.replayed import replay
 from tests.reference import moment
 
@@ -241,7 +241,7 @@ def test_credit_and_its_ratios(day: Any, window: str, model: str, names: Labels)
 
 
 def test_every_model_has_its_sums(day: Any) -> None:
-    for model in RULE_MODELS:
+    for model in MARKETING.models:
         for window in ("1h", *ROLLING):
             labels = {"model": model, "basis": CONVERSION, "conversion": "purchase", "window": window}
             sums = [value(day, name, T, **labels) for name in CREDIT_NAMES[:4]]
