@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
 from random import Random
@@ -10,11 +11,13 @@ import pytest
 
 from attribution.costs import Ledger, Through
 from attribution.facts import (
+    ASSISTED,
     ATTRIBUTED_NET,
     CLICK_COST,
     CLICKS,
     CONVERSION,
     CONVERSIONS,
+    CREDIT_AGE,
     ORDERS,
     REVENUE_NET,
     TOTAL,
@@ -33,7 +36,7 @@ from attribution.windows import WINDOWS, Sums
 from models.settings import DAY, HOUR, MINUTE, SECOND, Marketing
 from tests.core.replayed import replay
 from tests.histories import generate
-from tests.reference import Books, Result, attribute, moment
+from tests.reference import Books, Credit, Result, attribute, moment
 
 MODEL = "last_non_direct"
 MARKETING = Marketing(clock="event")
@@ -422,6 +425,43 @@ def test_sums_equal_the_oracle_on_generated_histories() -> None:
     assert compared > 1000
 
 
+def test_assists_and_ages_of_credit_equal_the_oracle_s() -> None:
+    seen = 0
+    for seed in range(60):
+        history = generate(seed)
+        marketing = history.marketing
+        if "linear" not in marketing.models:
+            continue
+        run = replay(history.events, marketing)
+        assisted: Counter[tuple[Dims, str]] = Counter()
+        ages: Counter[tuple[Dims, str, str]] = Counter()
+        touches: dict[str, list[Credit]] = {}
+        for credit_ in attribute(history.events, marketing).credits:
+            if credit_.model == "linear":  # each eligible touch has some
+                touches.setdefault(credit_.conversion.id, []).append(credit_)
+            if credit_.model == marketing.headline_models[0]:
+                hours = (credit_.conversion.t - credit_.touch.t) // HOUR
+                age = f"credit_age/h{hours}" if hours < 24 else f"credit_age/d{hours // 24}"
+                ages[credit_.touch.dims, credit_.conversion.type, age] += credit_.micro
+        for eligible in touches.values():
+            last = max(eligible, key=lambda one: (one.touch.t, one.touch.event_id)).touch.dims[:2]
+            for pair in {one.touch.dims[:2] for one in eligible} - {last}:
+                assisted[(*pair, ""), eligible[0].conversion.type] += 1
+        filed_assists: Counter[tuple[Dims, str]] = Counter()
+        filed_ages: Counter[tuple[Dims, str, str]] = Counter()
+        for _, cells in run.rollups.within("d", 0, 1 << 60):
+            for dims, cell in cells.items():
+                for (name, _, kind, _), n in cell.items():
+                    if name == ASSISTED:
+                        filed_assists[dims, kind] += n
+                    elif name.startswith(CREDIT_AGE):
+                        filed_ages[dims, kind, name] += n
+        assert +filed_assists == +assisted, seed
+        assert +filed_ages == +ages, seed
+        seen += sum(assisted.values()) + len(ages)
+    assert seen > 150
+
+
 def same(found: Table, expected: Result, window: str, start: int, end: int, marketing: Marketing) -> int:
     """Every sum of one window at all levels; how many there were that are not zero."""
     books = expected.books(start, end + 1, "purchase")
@@ -440,6 +480,8 @@ def same(found: Table, expected: Result, window: str, start: int, end: int, mark
         assert (
             found["total_attributed_revenue"][*labels, "EUR"] == Decimal(sum(row.net for row in real.values())) / EURO
         )
+        margin = Decimal(sum(row.net_margin for row in real.values())) / EURO
+        assert found["total_attributed_margin"][*labels, "EUR"] == margin
         for pair, net in by_channel({dims: row.net for dims, row in credited.items()}).items():
             assert found["channel_attributed_revenue"][*pair, *labels, "EUR"] == Decimal(net) / EURO
             seen += 1
