@@ -17,7 +17,7 @@ from attribution.kpi import Board, Found
 from attribution.nodes.cost import accrual_end
 from attribution.readings import Held, read, stale
 from attribution.replay import Replay
-from attribution.rollups import RETENTION, Rollups
+from attribution.rollups import OF_PERSONS, RETENTION, Rollups
 from attribution.windows import Sums
 from models.settings import HOUR, Marketing, Rate
 
@@ -93,6 +93,6 @@ class Backtest:
             self._board = Board(self._sums, only={rule.window for rule in self._marketing.alerts})
         self._sums.move(now)
         for bucket, cells in self._fresh.buckets.items():
-            for dims, cell in cells.items():
+            for dims, cell in cells.items() if bucket[0] not in OF_PERSONS else ():
                 self._sums.add(bucket, dims, cell)
         self._fresh.buckets.clear()

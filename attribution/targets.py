@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from attribution.facts import TOUCH
-from attribution.families import FAMILIES, PURCHASE
+from attribution.families import FAMILIES, LEVEL_LABELS, PURCHASE
 from attribution.goals import ATTRIBUTED, OF_ORDERS, RATIOS, SUMS
 from attribution.windows import WINDOWS
 from models.errors import ConfigError
@@ -23,16 +23,26 @@ def level_of(scope: Scope) -> str:
     return "total" if scope.channel is None and scope.network is None else "channel"
 
 
+LABELS = frozenset((*LEVEL_LABELS["campaign"], "model", "basis", "conversion", "window", "currency"))
+"""What a rule says by its keys. A family with other labels has several rows for one scope and window."""
+
+
 def family(level: str, metric: str) -> str | None:
-    """The exported family of a metric, named with or without its `_ratio`; None when there is none at this level."""
+    """The exported family of a metric, named with or without its `_ratio`; None when there is none at this level by window."""
     names = (f"parcours_{level}_{metric}", f"parcours_{level}_{metric}_ratio")
-    return next((name for name in names if name in FAMILIES), None)
+    return next((name for name in names if name in FAMILIES and _by_window(name)), None)
+
+
+def _by_window(name: str) -> bool:
+    labels = FAMILIES[name].labels
+    return "window" in labels and LABELS.issuperset(labels)
 
 
 def metrics(level: str) -> list[str]:
     """The metrics of a level."""
     start = f"parcours_{level}_"
-    return sorted(name.removeprefix(start).removesuffix("_ratio") for name in FAMILIES if name.startswith(start))
+    found = [name for name in FAMILIES if name.startswith(start) and _by_window(name)]
+    return sorted(name.removeprefix(start).removesuffix("_ratio") for name in found)
 
 
 def check(marketing: Marketing) -> None:

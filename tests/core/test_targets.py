@@ -13,6 +13,7 @@ import pytest
 from attribution import targets
 from attribution.costs import Ledger
 from attribution.facts import ATTRIBUTED_NET, CLICKS, CONVERSION, CONVERSIONS, Fact
+from attribution.families import FAMILIES, LEVEL_LABELS
 from attribution.kpi import found
 from attribution.nodes.state import CostRow
 from attribution.readings import Held, read
@@ -91,6 +92,19 @@ def test_what_is_right_is_accepted() -> None:
     )
     with pytest.raises(ConfigError, match=r"benchmarks\[0\].metric: 'cpx'"):
         targets.check(marketing(benchmarks=[{"name": "x", "metric": "cpx", "value": 3}]))
+
+
+@pytest.mark.parametrize("level", LEVEL_LABELS)
+def test_a_rule_names_what_has_one_row_for_a_scope_and_window(level: str) -> None:
+    more = {name for name, family in FAMILIES.items() if family.level == level and set(family.labels) - targets.LABELS}
+    assert more or level == "campaign", "families by day or period, at least"
+    for metric in targets.metrics(level):
+        found = targets.family(level, metric)
+        assert found is not None
+        assert found not in more
+        assert "window" in FAMILIES[found].labels
+    with pytest.raises(ConfigError, match="is no metric of level total"):
+        targets.check(marketing(alerts=[{**RULE, "metric": "cpa_baseline"}]))
 
 
 def test_names_are_given_once(tmp_path: Path) -> None:
