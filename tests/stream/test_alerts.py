@@ -469,6 +469,23 @@ async def test_the_webhook_is_tried_again_until_it_is_taken(redis: Redis, writer
     assert value(samples, "alert_notices_total", way="webhook", outcome="failed") == 1
 
 
+async def test_what_resolved_is_not_told_before_what_fired(redis: Redis, writer: Writer) -> None:
+    bench = Bench(redis, writer, webhook_url=HOOK)
+    await writer.commit(END, cells(SALE), spend(800))
+    bench.answers = ["again"] * 5
+    await bench.tick()
+    for _ in range(5):
+        bench.wall += 40
+        await bench.watch.deliver_due()
+    await writer.commit(END, costs=spend(10))
+    await bench.tick()
+    await bench.watch.deliver_due()  # the first one waits for its pause to be over, and the second for the first
+    bench.wall += 40
+    await bench.watch.deliver_due()
+    await bench.watch.deliver_due()
+    assert [status for _, status in bench.posted] == ["firing"] * 6 + ["resolved"]
+
+
 async def test_retries_of_the_webhook_are_bounded(redis: Redis, writer: Writer) -> None:
     bench = Bench(redis, writer, webhook_url=HOOK)
     await writer.commit(END, cells(SALE), spend(800))
