@@ -78,6 +78,8 @@ def rendered() -> str:
         if name in INTERVALS:
             parts.append(f"    interval: {INTERVALS[name]}\n")
         parts.append("    rules:\n")
+        # Rules of a group are evaluated in turn: an alert that becomes active finds its figures.
+        families.sort(key=lambda family: family == HELD)
         parts += [f"      - record: {recorded(family)}\n        expr: {copied(family)}\n" for family in families]
     return "".join(parts)
 

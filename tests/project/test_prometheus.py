@@ -103,11 +103,9 @@ ALERTS: dict[str, dict[str, Any]] = {
     for rule in group["rules"]
     if "alert" in rule
 }
-RECORDED: dict[str, str] = {
-    rule["record"]: rule["expr"]
-    for group in yaml.safe_load((RULES / "recorded.yml").read_text("utf-8"))["groups"]
-    for rule in group["rules"]
-}
+_RECORDING = yaml.safe_load((RULES / "recorded.yml").read_text("utf-8"))["groups"]
+GROUPS: list[list[str]] = [[rule["record"] for rule in group["rules"]] for group in _RECORDING]
+RECORDED: dict[str, str] = {rule["record"]: rule["expr"] for group in _RECORDING for rule in group["rules"]}
 
 
 def builder() -> ModuleType:
@@ -126,6 +124,13 @@ def test_the_recording_rules_are_what_the_script_writes() -> None:
 def test_each_business_family_has_one_copy() -> None:
     assert len(BUSINESS) > 40
     assert {f"leader:{family}:last" for family in {*SERIES, *BOARD}} == RECORDED.keys()
+
+
+def test_an_alert_s_figures_are_recorded_before_it_is_active() -> None:
+    """In one group, which is evaluated in order: a notice never shows the figures of the round before."""
+    [group] = [names for names in GROUPS if "leader:parcours_alert_active:last" in names]
+    assert group[-1] == "leader:parcours_alert_active:last"
+    assert {f"leader:parcours_alert_{name}:last" for name in ("value", "threshold", "bound")} <= set(group)
 
 
 @needs_promtool
