@@ -72,7 +72,7 @@ class Backtest:
         assert self._board is not None
         if self._ledger is None or self._costs_changed or now // HOUR != self._judged // HOUR:
             kept = [row for _, row in self.replay.costs() if accrual_end(row) > now - RETENTION["d"]]
-            self._ledger, self._costs_changed = Ledger(kept, self._sums.own, now), False
+            self._ledger, self._costs_changed = Ledger(kept, self._sums.own, now, spread=self._sums.spread()), False
         self._judged = now
         found = Found.of(self._board.blocks(self._ledger))
         held = Held(networks=stale(self._ledger, self._marketing, now))

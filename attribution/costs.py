@@ -14,9 +14,11 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import NamedTuple
 
+from attribution.credit import share
 from attribution.nodes.cost import accrual_end, accrued_within
 from attribution.nodes.state import CostRow
 from attribution.rules import Dims
+from attribution.spread import UNPLACED, Spread, Weights
 from models.settings import DAY, HOUR
 
 RECENT = 35 * DAY
@@ -68,14 +70,25 @@ class Intervals:
 
 
 class Ledger:
-    """The costs that windows may ask about. Rows that had all accrued before `since` are left out."""
+    """The costs that windows may ask about. Rows that had all accrued before `since` are left out.
 
-    def __init__(self, rows: Iterable[CostRow], own: Own, end: int, since: int | None = None) -> None:
+    With `spread`, other costs than media that name no channel, network or campaign are shared out; without, they stay `(unallocated)`.
+    """
+
+    def __init__(
+        self, rows: Iterable[CostRow], own: Own, end: int, since: int | None = None, spread: Spread | None = None
+    ) -> None:
+        self._spread = spread
+        self._loose: list[CostRow] = []
+        self._weights: dict[int, Weights] = {}
         self._rows: dict[Dims, list[tuple[int, int, CostRow]]] = {}
         media: dict[tuple[str, str], list[tuple[int, int]]] = {}
         for row in rows:
             until = accrual_end(row)
             if since is not None and until <= since:
+                continue
+            if spread is not None and row.dims == UNPLACED and row.kind != MEDIA:
+                self._loose.append(row)
                 continue
             self._rows.setdefault(row.dims, []).append((row.start, until, row))
             if row.kind == MEDIA:
@@ -95,6 +108,7 @@ class Ledger:
         """Own costs of these (granularity, dims) have changed."""
         for key in changed:
             self._effective.pop(key, None)
+            self._weights.clear()
 
     def spent(
         self, granularity: str, start: int, until: Callable[[Dims], int], last: int | None = None
@@ -103,6 +117,14 @@ class Ledger:
 
         `granularity` is that of the own costs: `m`, or `c`.
         """
+        found = self._placed(granularity, start, until, last)
+        if self._loose:
+            self._share_out(start, until, found)
+        return found
+
+    def _placed(
+        self, granularity: str, start: int, until: Callable[[Dims], int], last: int | None
+    ) -> dict[Dims, Spent]:
         found: dict[Dims, Spent] = {}
         for dims, rows in self._rows.items():
             end = until(dims)
@@ -126,6 +148,51 @@ class Ledger:
             if amounts:
                 self._add_own(granularity, dims, start, until(dims) if last is None else last + 1, found)
         return found
+
+    def _share_out(self, start: int, until: Callable[[Dims], int], found: dict[Dims, Spent]) -> None:
+        """Add what has no place, day by day: each day's part of the window by largest remainder, so that nothing is lost."""
+        assert self._spread is not None
+        calendar, end = self._spread.calendar, until(UNPLACED)
+        day = calendar.day(max(start, min(row.start for row in self._loose)))
+        end = min(end, max(row.end for row in self._loose))
+        while day < end:
+            following = calendar.shift(day, 1)
+            low, high = max(start, day), min(following, end)
+            amount = self._accrued(low, high)
+            if amount:
+                self._share_day(day, following, low, high, until, found)
+            day = following
+
+    def _share_day(
+        self, day: int, following: int, low: int, high: int, until: Callable[[Dims], int], found: dict[Dims, Spent]
+    ) -> None:
+        weights = self._weights_of(day, following)
+        parts: dict[int, list[int]] = {}
+        for i, (dims, _) in enumerate(weights or ((UNPLACED, 1),)):
+            cut = min(high, until(dims))
+            if cut <= low:
+                continue
+            if cut not in parts:
+                parts[cut] = share(self._accrued(low, cut), [weight for _, weight in weights] or [1])
+            if parts[cut][i]:
+                before = found.get(dims, UNKNOWN)
+                found[dims] = Spent(before.media, (before.total or 0) + parts[cut][i])
+
+    def _weights_of(self, day: int, following: int) -> Weights:
+        assert self._spread is not None
+        found = self._weights.get(day)
+        if found is None:
+            media = {
+                dims: cost.media or 0 for dims, cost in self._placed("c", day, lambda dims: following, None).items()
+            }
+            found = self._spread.weights(day, media)
+            if self._spread.settled:
+                self._weights[day] = found
+        return found
+
+    def _accrued(self, start: int, end: int) -> int:
+        """What the rows without a place accrue in [start, end)."""
+        return sum(accrued_within(row, start, end) for row in self._loose if row.start < end and row.end > start)
 
     def _add_own(self, granularity: str, dims: Dims, start: int, end: int, found: dict[Dims, Spent]) -> None:
         starts, sums = self._prefix(granularity, dims)

@@ -21,6 +21,7 @@ from attribution.people import People
 from attribution.replay import Replay
 from attribution.rollups import RETENTION, Cell, Rollups
 from attribution.rules import Dims
+from attribution.spread import Spread
 from attribution.windows import Key, Sums
 from models.settings import Marketing
 
@@ -34,7 +35,7 @@ class Span(NamedTuple):
     spent: dict[Dims, Spent]
 
 
-def span(rollups: Rollups, costs: Iterable[CostRow], start: int, end: int) -> Span:
+def span(marketing: Marketing, rollups: Rollups, costs: Iterable[CostRow], start: int, end: int) -> Span:
     """Everything between two times, by day: nothing is cut to where cost is known."""
     cells: dict[Dims, Cell] = {}
     own: Own = {"c": {}}
@@ -48,11 +49,12 @@ def span(rollups: Rollups, costs: Iterable[CostRow], start: int, end: int) -> Sp
                     total[measure] = total.get(measure, 0) + amount
             elif granularity == "c":
                 own["c"].setdefault(dims, {})[at] = cell.get(CLICK_COST, 0)
-    ledger = Ledger(costs, own, end)
+    spread = Spread(marketing, rollups.calendar, lambda day: rollups.buckets.get(("d", day), {}))
+    ledger = Ledger(costs, own, end, spread=spread)
     return Span(start, end, cells, ledger.spent("c", start, lambda dims: end, last=end))
 
 
-def whole(rollups: Rollups, costs: Iterable[CostRow], highest: int) -> Span | None:
+def whole(marketing: Marketing, rollups: Rollups, costs: Iterable[CostRow], highest: int) -> Span | None:
     """The span of all that is kept: from the first day or cost that is kept to the last event or accrued cost. None when there is nothing."""
     reported = list(costs)
     days = [at for granularity, at in rollups.buckets if granularity == "d"]
@@ -64,7 +66,7 @@ def whole(rollups: Rollups, costs: Iterable[CostRow], highest: int) -> Span | No
     # Days older than their retention are gone from the rollups: what was spent in them has nothing to stand against.
     oldest = calendar.shift(calendar.day(highest - RETENTION["d"]), 1)
     start = max(calendar.day(min(starts)), oldest)
-    return span(rollups, reported, start, end)
+    return span(marketing, rollups, reported, start, end)
 
 
 def report(replay: Replay) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def report(replay: Replay) -> dict[str, Any]:
     """
     marketing = replay.marketing
     costs = [row for _, row in replay.costs()]
-    found = whole(replay.rollups, costs, replay.highest)
+    found = whole(marketing, replay.rollups, costs, replay.highest)
     return {
         "currency": marketing.reporting_currency,
         "config": marketing.digest(),
@@ -96,7 +98,7 @@ def windows(
     if end != NEVER:
         sums = Sums.of(rollups, marketing, end)
         people = People.of(rollups, marketing)
-        base = rows(sums, Ledger(costs, sums.own, end), BUDGET - people.series())
+        base = rows(sums, Ledger(costs, sums.own, end, spread=sums.spread()), BUDGET - people.series())
         for row in [*base, *people.rows(end, base)]:
             found.setdefault(row.family, []).append({**dict(row.labels), "value": plain(row.value)})
     return found

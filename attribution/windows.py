@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from attribution.facts import (
     ASSISTED,
@@ -27,6 +27,7 @@ from attribution.facts import (
 )
 from attribution.rollups import OF_PERSONS, RETENTION, Bucket, Calendar, Cell, Rollups
 from attribution.rules import Dims
+from attribution.spread import Spread
 from models.settings import DAY, HOUR, MINUTE, Goal, Marketing, micros
 
 Key = tuple[str, ...]
@@ -364,6 +365,11 @@ class Sums:
             return measure != CLICK_COST, measure != CLICK_COST and name != ASSISTED
         kept = name in EXPORTED
         return kept, kept and basis == CONVERSION and model in self._headline
+
+    def spread(self) -> Spread:
+        """How costs without a place are spread, with the touches of the days that are held."""
+        days = self.campaigns.cells["d"]
+        return Spread(self.marketing, self.calendar, lambda day: cast("dict[Dims, Cell]", days.get(day, {})))
 
     def keys(self) -> Iterator[Key]:
         """Every campaign with a sum in some span, and every one whose clicks cost something; some more than once."""

@@ -219,6 +219,22 @@ class Filters(_Table, frozen=True):
     fast_conversions: Duration = "0s"
 
 
+class Share(_Table, frozen=True):
+    """A fixed part of what is spread; parts of all, in any unit."""
+
+    channel: str
+    share: Annotated[int, Meta(ge=1, le=1_000_000)]
+    network: str = "(none)"
+    campaign: str = "(none)"
+
+
+class Spread(_Table, frozen=True):
+    """How costs that name no channel, network or campaign are spread, day by day."""
+
+    by: Literal["spend", "touches", "shares", "none"] = "spend"
+    shares: tuple[Share, ...] = ()
+
+
 REBUILD_KEYS = ("topics", "time_zone", "reporting_currency", "junk_ids")
 WATCH_KEYS = ("goals", "benchmarks", "alerts", "silence")
 """What is looked at and not computed from: no part of the fold's configuration, so a change gives no new number."""
@@ -269,6 +285,7 @@ class Marketing(_Table, frozen=True):
     )
     filters: Filters = Filters()
     campaign_aliases: dict[str, str] = {}
+    spread: Spread = Spread()
     rates: tuple[Rate, ...] = ()
     rates_file: str | None = None
     topics: Topics = Topics()
@@ -346,6 +363,8 @@ def _check(marketing: Marketing, file: Path) -> None:
                 raise ConfigError(f"{file}: {key}[{i}].name: {name!r} is taken by {key}[{names.index(name)}]")
     if micros(marketing.filters.duplicate_clicks) > HOUR:
         raise ConfigError(f"{file}: filters.duplicate_clicks: {marketing.filters.duplicate_clicks!r} is over an hour")
+    if (marketing.spread.by == "shares") != bool(marketing.spread.shares):
+        raise ConfigError(f'{file}: spread: by = "shares" and [[spread.shares]] go together; give both or neither')
     if "purchase" in marketing.conversions:
         raise ConfigError(f"{file}: conversions.purchase: orders are conversions already; the name is reserved")
 

@@ -108,7 +108,7 @@ class View:
             return False
         if self._ledger is None or self._costs_changed or end // HOUR != self.end // HOUR:
             kept = [row for row in self._costs.values() if accrual_end(row) > end - RETENTION["d"]]
-            self._ledger = Ledger(kept, self._sums.own, end)
+            self._ledger = Ledger(kept, self._sums.own, end, spread=self._sums.spread())
         assert self._board is not None
         self.blocks = self._board.blocks(self._ledger, self._people.series())
         self.blocks.append(self._persons(end))

@@ -149,7 +149,7 @@ def _replayed(infra: Infrastructure, source: Path) -> Report:
     if replay.refused:
         note(f"{len(replay.refused)} of {len(records)} events were refused; `parcours check {source}` says why")
     sums = Sums.of(replay.rollups, marketing, replay.highest)
-    ledger = Ledger((cost for _, cost in replay.costs()), sums.own, replay.highest)
+    ledger = Ledger((cost for _, cost in replay.costs()), sums.own, replay.highest, spread=sums.spread())
     return Report(marketing, replay.highest, rows(sums, ledger))
 
 
