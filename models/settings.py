@@ -363,8 +363,8 @@ def _check(marketing: Marketing, file: Path) -> None:
                 raise ConfigError(f"{file}: {key}[{i}].name: {name!r} is taken by {key}[{names.index(name)}]")
     if micros(marketing.filters.duplicate_clicks) > HOUR:
         raise ConfigError(f"{file}: filters.duplicate_clicks: {marketing.filters.duplicate_clicks!r} is over an hour")
-    if (marketing.spread.by == "shares") != bool(marketing.spread.shares):
-        raise ConfigError(f'{file}: spread: by = "shares" and [[spread.shares]] go together; give both or neither')
+    if marketing.spread.by == "shares" and not marketing.spread.shares:
+        raise ConfigError(f'{file}: spread: by = "shares" needs at least one [[spread.shares]]')
     if "purchase" in marketing.conversions:
         raise ConfigError(f"{file}: conversions.purchase: orders are conversions already; the name is reserved")
 

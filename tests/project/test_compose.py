@@ -261,6 +261,7 @@ def test_the_examples_in_it_are_accepted_and_mean_something(tmp_path: Path) -> N
         "payment_domains",
         "rates",
         "rates_file",
+        "spread",
     }
     assert len(found.lookback.rules) == len(found.rates) == 2
 
