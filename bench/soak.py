@@ -156,8 +156,9 @@ def main() -> int:
         load.finish()
         stack.settle(120)
         verdict = judge(stack, load.bad)
-    print(*verdict.examples, sep="\n", file=sys.stderr)
-    wrong = {what: n for what, n in verdict.wrong.items() if n and what != "chain"}  # no chains without faults
+    # This worker keeps no chains: without faults there is nothing that they could show.
+    print(*(text for text in verdict.examples if not text.startswith("chain ")), sep="\n", file=sys.stderr)
+    wrong = {what: n for what, n in verdict.wrong.items() if n and what != "chain"}
     resident = [sample.resident_mb for sample in samples if sample.resident_mb is not None]
     tenth = max(1, len(resident) // 10)
     lag = [sample.lag for sample in samples if sample.lag is not None]
