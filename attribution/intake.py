@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
+from msgspec import structs
 
 from attribution.channels import Classifier
 from attribution.filters import Filters, names
@@ -164,6 +165,10 @@ class Intake:
         customer, device = self._usable("c:", event.customer_id), self._usable("a:", event.anonymous_id)
         if customer is None or device is None:
             return entries
+        first = entries[0] if entries else None
+        if isinstance(first, Touch) and not first.flags:
+            link = Link(device, offset, len(entries), event.event_id, t, customer, False, first.channel, first.network)
+            return (structs.replace(first, linked=True), *entries[1:], link)
         return (*entries, Link(device, offset, len(entries), event.event_id, t, customer))
 
     def _reporting_micros(self, amount: Decimal, path: str, currency: str | None, t: int) -> int:

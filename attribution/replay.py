@@ -11,6 +11,7 @@ from attribution.intake import Intake
 from attribution.nodes.base import NEVER, Context
 from attribution.nodes.state import Conversion, CostRow, Node, Person
 from attribution.outcome import describe
+from attribution.reach import SEEN, Devices
 from attribution.rollups import Calendar, Rollups
 from attribution.rules import Rules
 from models.errors import Rejected
@@ -40,6 +41,7 @@ class Replay:
         self.rules = Rules(marketing, number=1)
         self.rollups = Rollups(Calendar(marketing.time_zone))
         self.nodes: dict[str, Node] = {}
+        self.devices = Devices()
         self.refused: list[Refusal] = []
         self.dropped: Counter[str] = Counter()
         self.accepted = 0
@@ -78,6 +80,8 @@ class Replay:
 
     def _apply(self, entry: AnyEntry, context: Context, pending: deque[AnyEntry]) -> None:
         folded = fold(self.nodes.get(entry.key), entry, context)
+        if folded.dropped in SEEN:
+            self.devices.see(entry)
         if folded.dropped is not None:
             self.dropped[folded.dropped] += 1
             return

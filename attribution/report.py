@@ -18,6 +18,7 @@ from attribution.nodes.cost import accrual_end
 from attribution.nodes.state import CostRow
 from attribution.outcome import moment
 from attribution.people import People
+from attribution.reach import Devices
 from attribution.replay import Replay
 from attribution.rollups import RETENTION, Cell, Rollups
 from attribution.rules import Dims
@@ -86,12 +87,12 @@ def report(replay: Replay) -> dict[str, Any]:
         "refused": dict(sorted(Counter(refusal.code for refusal in replay.refused).items())),
         "dropped": dict(sorted(replay.dropped.items())),
         "models": {model: _model(model, found) for model in marketing.models},
-        "windows": windows(replay.rollups, costs, marketing, replay.highest),
+        "windows": windows(replay.rollups, costs, marketing, replay.highest, replay.devices),
     }
 
 
 def windows(
-    rollups: Rollups, costs: Iterable[CostRow], marketing: Marketing, end: int
+    rollups: Rollups, costs: Iterable[CostRow], marketing: Marketing, end: int, devices: Devices
 ) -> dict[str, list[dict[str, str]]]:
     """The exporter's rows at `end`: per family, each sample's labels with its `value`."""
     found: dict[str, list[dict[str, str]]] = {}
@@ -99,7 +100,7 @@ def windows(
         sums = Sums.of(rollups, marketing, end)
         people = People.of(rollups, marketing)
         base = rows(sums, Ledger(costs, sums.own, end, spread=sums.spread()), BUDGET - people.series())
-        for row in [*base, *people.rows(end, base)]:
+        for row in [*base, *people.rows(end, base, devices.reach(end, rollups.calendar))]:
             found.setdefault(row.family, []).append({**dict(row.labels), "value": plain(row.value)})
     return found
 

@@ -64,6 +64,8 @@ class Touch(Entry, tag=1, gc=False, frozen=True):
     flags: int
     cost: int | None
     digest: int
+    linked: bool = False
+    """The event named its device too: that is whose reach it counts in."""
 
 
 class Stage(Entry, tag=2, gc=False, frozen=True):
@@ -156,13 +158,16 @@ class OrderMove(Entry, tag=7, gc=False, frozen=True):
 class Link(Entry, tag=8, gc=False, frozen=True):
     """The device `key` (`a:…`) belongs to `customer` (`c:…`) from `t` on.
 
-    `moved`: an order's node learnt it from two reports of one order, and has judged their lateness.
+    `moved`: an order's node learnt it from two reports of one order, and has judged their lateness. `channel` and `network` are those of
+    the touch that the event is, if it is one: it counts in the device's reach.
     """
 
     event_id: str
     t: int
     customer: str
     moved: bool = False
+    channel: str = ""
+    network: str = ""
 
 
 class GivenTouch(Entry, tag=9, gc=False, frozen=True):

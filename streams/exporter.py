@@ -25,6 +25,7 @@ from streams.alert_state import Lost
 from streams.alerts import EVERY, Seen, Watch
 from streams.api import Snapshot
 from streams.metrics import Metrics
+from streams.reach import counted
 from streams.render import Renderer
 from streams.tables import Changes, Tables, journey_tag
 from streams.view import Partition, View, progress_of
@@ -32,6 +33,9 @@ from streams.view import Partition, View, progress_of
 log = logging.getLogger(__name__)
 STALE = 3
 """Refreshes after which, without a good read, no business series are served."""
+
+REACH_SECONDS = 15
+"""How often devices are counted at most: it takes a scan of their keys."""
 
 BUSY = 15
 """A refresh takes at most about one part in this many of the time."""
@@ -69,6 +73,7 @@ class Exporter:
         self._snapshot: Snapshot | None = None
         self._taken = 0
         self._read_at: float | None = None
+        self._reached_at: float | None = None
         self._epoch: int | None = None
         self._pause = infra.refresh_interval
         self._watch = watch
@@ -128,6 +133,9 @@ class Exporter:
         else:
             due = watch is not None and self._due(read_at)
             new, seen = await asyncio.to_thread(self._take, view, read, end, watch, due)
+            if self._reached_at is None or read_at - self._reached_at >= REACH_SECONDS:
+                view.reached(await counted(((part.tables, part.names) for part in view.parts), end, view.calendar))
+                self._reached_at = read_at
             self._unrendered |= new
             if render and self._unrendered:
                 self._unrendered = False
@@ -191,6 +199,7 @@ class Exporter:
         if self._watch is not None:
             self._watch.forget()
         self._watched_at, self._unrendered, self._render_at = None, False, 0.0
+        self._reached_at = None
         self._view, self._body, self._status, self._read_at, self._epoch = None, b"", {}, None, None
         self._renderer, self._snapshot = Renderer(BUSINESS), None
 

@@ -18,6 +18,7 @@ from attribution.fold import event_time, expires, fold
 from attribution.nodes.base import NEVER, Context
 from attribution.nodes.state import Conversion, Node, Person
 from attribution.outcome import describe
+from attribution.reach import SEEN
 from attribution.rollups import Bucket, Calendar
 from attribution.rules import Rules
 from attribution.watermarks import Progress, announcing_partitions, expected_sources, split_source
@@ -29,6 +30,7 @@ from streams.caches import Cells, Nodes
 from streams.codec import Names
 from streams.metrics import Metrics
 from streams.outbox import Headers, Outbox, letter_headers
+from streams.reach import Sightings
 from streams.tables import Outcome, Position, Tables, Writes
 from streams.transport import Batch
 
@@ -94,6 +96,7 @@ class JourneyPartition:
         self._names = names
         self._nodes = Nodes(tables, names, cache // 2)
         self._cells = Cells(tables, names, known, cache // 2)
+        self._sightings = Sightings(tables, names)
         self._configure(marketing, progress.config)
 
     def _configure(self, marketing: Marketing, number: int) -> None:
@@ -165,6 +168,7 @@ class JourneyPartition:
         await self._sweep(progress, writes, chunk)
         self._nodes.write(chunk.touched, writes, self._index(chunk, progress))
         await self._cells.write(chunk.facts, self._calendar, progress.highest, writes)
+        await self._sightings.write(self._calendar, progress.highest, writes)
         for number, packed in self._names.fresh.items():
             writes.hashes.setdefault("names", {})[str(number)] = packed
         if self._names.fresh:
@@ -250,6 +254,8 @@ class JourneyPartition:
         except Exception as error:
             self._letter(entry, source, Rejected("fold_failed", "$", repr(error)), chunk)
             return
+        if folded.dropped in SEEN:
+            self._sightings.see(entry)
         if folded.dropped is not None:
             chunk.dropped[folded.dropped] += 1
             # One letter for an event: its further entries, a link or the mark of a stage, come with the first.

@@ -252,6 +252,15 @@ class Tables:
         """A whole set; empty when absent."""
         return set(await self._redis.execute_command("SMEMBERS", self.key(suffix)))
 
+    async def pfcount(self, groups: Sequence[Sequence[str]]) -> list[int]:
+        """How many different members the HyperLogLogs of each group have together. One round trip."""
+        if not groups:
+            return []
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for suffixes in groups:
+                pipe.execute_command("PFCOUNT", *[self.key(suffix) for suffix in suffixes])
+            return [int(count) for count in await pipe.execute()]
+
     async def stands(self, token: str, position: Position) -> bool:
         """Whether the partition is still ours and where we left it. False when Redis went back, or somebody claimed."""
         held, stored = await self._redis.execute_command("HMGET", self._meta, "token", "position")

@@ -18,7 +18,7 @@ from attribution.nodes.base import NEVER
 from attribution.nodes.cost import accrual_end
 from attribution.nodes.state import CostRow
 from attribution.people import People, Reach
-from attribution.rollups import OF_PERSONS, RETENTION, Bucket, Cell
+from attribution.rollups import OF_PERSONS, RETENTION, Bucket, Calendar, Cell
 from attribution.rules import Dims
 from attribution.watermarks import Progress
 from attribution.windows import Sums
@@ -72,6 +72,17 @@ class View:
     def rows(self) -> list[Row]:
         """All rows."""
         return [row for block in self.blocks for row in block.rows]
+
+    @property
+    def calendar(self) -> Calendar:
+        """The business days."""
+        return self._people.calendar
+
+    def reached(self, reach: Reach) -> None:
+        """Take over how many devices there are; rows have it from the next reading on."""
+        if reach != self.reach:
+            self.reach = reach
+            self._changed = True
 
     def ends(self, read: list[Changes], now: int) -> int:
         """Where the windows of this reading end, by the configured clock; `now` is the wall clock's (µs)."""

@@ -313,7 +313,7 @@ async def test_a_node_lives_as_long_as_something_can_need_it() -> None:
     assert set(bench.tables.nodes()) == {"c:buyer"}, "whoever orders again was a customer before"
     await days(bench, CUSTOMER_KEPT // DAY + 2, CUSTOMER_KEPT // DAY + 2)
     assert bench.tables.nodes() == {}
-    assert bench.tables.sets == {}
+    assert bench.tables.indexed() == {}
 
 
 async def moved(bench: Bench) -> None:
@@ -335,7 +335,7 @@ async def test_a_backlog_leaves_nothing_behind(commit_entries: int) -> None:
     assert set(bench.tables.nodes()) == {f"a:{day}-{i}" for day in range(83, 150) for i in range(5)}
     await days(bench, 152, 220)
     assert bench.tables.nodes() == {}
-    assert bench.tables.sets == {}
+    assert bench.tables.indexed() == {}
 
 
 @pytest.mark.parametrize("announced", [
@@ -350,7 +350,7 @@ async def test_the_first_node_of_a_partition_is_swept_too(announced: str) -> Non
     await bench.work(2 if announced == "with" else 1)
     await days(bench, 1, 70)
     assert bench.tables.nodes() == {}
-    assert bench.tables.sets == {}
+    assert bench.tables.indexed() == {}
 
 
 async def test_long_lived_nodes_at_first_do_not_keep_short_lived_ones() -> None:
