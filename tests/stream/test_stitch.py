@@ -468,7 +468,7 @@ async def test_a_configuration_applies_from_where_it_stands(commit_entries: int)
         return found.config, len(found.touches), [model for model, _ in found.weights]
 
     assert filed("c:x", "O1") == (2, 1, ["linear"]), "restated after the change: under the new one"
-    assert filed("c:y", "O2") == (1, 1, list(MARKETING.models))
+    assert filed("c:y", "O2") == (1, 1, list(Rules(MARKETING).models))
     assert filed("c:x", "O3") == (2, 1, ["linear"])
     assert filed("c:y", "O4") == (2, 0, ["linear"])
     assert filed("c:x", "O5") == (2, 1, ["linear"])
