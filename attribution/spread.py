@@ -42,10 +42,11 @@ class Spread:
             return self._shares
         if self.by == "none":
             return ()
-        found = media if self.by == "spend" else self._touches(day)
+        found = media if self.by == "spend" else self.touches(day)
         return tuple((dims, found[dims]) for dims in sorted(found) if found[dims] > 0)
 
-    def _touches(self, day: int) -> dict[Dims, int]:
+    def touches(self, day: int) -> dict[Dims, int]:
+        """Touches of a business day by channel, network and campaign."""
         return {
             dims: touch_count(cell, sum(n for _, _, n in engagements(cell)))
             for dims, cell in self._cells(day).items()

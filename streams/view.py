@@ -69,6 +69,16 @@ class View:
         self._costs_changed = True
 
     @property
+    def marketing(self) -> Marketing:
+        """The configuration that all of it is computed under."""
+        return self._marketing
+
+    @property
+    def costs(self) -> dict[str, CostRow]:
+        """The cost rows by their id."""
+        return {cost_id.decode("utf-8", "replace"): row for (_, cost_id), row in self._costs.items()}
+
+    @property
     def rows(self) -> list[Row]:
         """All rows."""
         return [row for block in self.blocks for row in block.rows]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import io
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -23,14 +21,13 @@ from streams.cli.common import (
     Usage,
     console,
     infrastructure,
-    marketing_of,
     note,
-    progress,
     row,
     say,
     table,
     when,
 )
+from streams.cli.numbers import replayed, stored
 
 NAME = "report"
 LABELS = ("channel", "network", "campaign", "model", "basis", "conversion", "currency")
@@ -130,66 +127,17 @@ def _write(text: str, out: Path | None) -> None:
 def _replayed(infra: Infrastructure, source: Path) -> Report:
     from attribution.costs import Ledger
     from attribution.kpi import rows
-    from attribution.replay import Replay
     from attribution.windows import Sums
-    from streams.files import by_time, read
 
-    marketing, rates = marketing_of(infra.config)
-    replay = Replay(marketing, rates)
-    records = by_time(read(source))
-    with progress("reading", len(records)) as bar:
-        for done, record in enumerate(records):
-            replay.take(record.topic, record.value)
-            if done % 1000 == 0:
-                bar(done)
-    if not replay.accepted:
-        raise Failure(f"{source}: none of {len(records)} events was accepted; `parcours check {source}` says why")
-    with progress("attributing", replay.accepted) as bar:
-        replay.finish(bar)
-    if replay.refused:
-        note(f"{len(replay.refused)} of {len(records)} events were refused; `parcours check {source}` says why")
-    sums = Sums.of(replay.rollups, marketing, replay.highest)
+    replay = replayed(infra, source)
+    sums = Sums.of(replay.rollups, replay.marketing, replay.highest)
     ledger = Ledger((cost for _, cost in replay.costs()), sums.own, replay.highest, spread=sums.spread())
-    return Report(marketing, replay.highest, rows(sums, ledger))
+    return Report(replay.marketing, replay.highest, rows(sums, ledger))
 
 
 def _stored(infra: Infrastructure) -> Report:
-    from streams.cli.reach import redis_reachable
-    from streams.security import redis_options
-
-    redis_reachable(infra.redis_url, **redis_options(infra))
-    return asyncio.run(_read(infra))
-
-
-async def _read(infra: Infrastructure) -> Report:
-    from attribution.nodes.base import NEVER
-    from streams.cli.reach import bare
-    from streams.generations import located
-    from streams.security import redis_options
-    from streams.tables import Tables, configs, connect, journey_tag
-    from streams.view import Partition, View
-
-    redis = connect(infra.redis_url, **redis_options(infra))
-    try:
-        generation = (await located(redis, infra)).generation
-        known = await configs(redis, generation)
-        if not known:
-            raise Failure(
-                f"no worker has used {bare(infra.redis_url)} yet (generation {generation}): nothing to report"
-            )
-        marketing = Marketing.from_text(known[max(known)])
-        if infra.config is not None and marketing_of(infra.config)[0].digest() != marketing.digest():
-            note(f"{infra.config} is not what the workers run with: this is under theirs, {marketing.digest()}")
-        count = marketing.topics.journey_events
-        view = View(marketing, [Partition(p, Tables(redis, journey_tag(generation, p))) for p in range(count)])
-        read = await asyncio.gather(*(part.read() for part in view.parts))
-        end = view.ends(read, int(time.time() * 1_000_000))
-        if end == NEVER or not any(changes.state for changes in read):
-            raise Failure("no event has been applied yet: nothing to report")
-        view.take(read, end)
-        return Report(marketing, view.end, view.rows)
-    finally:
-        await redis.aclose()
+    view = stored(infra)
+    return Report(view.marketing, view.end, view.rows)
 
 
 # What is written.

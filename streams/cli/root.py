@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from models.errors import ConfigError
 from streams.cli import (
     alerts,
+    audit,
     check,
     config,
     demo,
@@ -105,7 +106,7 @@ def root(
     """
 
 
-for module in (demo, worker, publish, replay, report, simulate, check, journey, rebuild):
+for module in (demo, worker, publish, replay, report, audit, simulate, check, journey, rebuild):
     app.command(module.NAME)(module.command)
 app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")
