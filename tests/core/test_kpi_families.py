@@ -32,7 +32,7 @@ from attribution.plan import most
 from attribution.rollups import Calendar, Rollups
 from attribution.rules import Dims
 from attribution.windows import DAYS, Sums
-from models.settings import DAY, HOUR, MINUTE, Conversion, Marketing
+from models.settings import DAY, HOUR, MINUTE, Conversion, Lookback, LookbackRule, Marketing
 from tests.core.replayed import replay
 from tests.reference import moment
 
@@ -314,6 +314,25 @@ def test_assists_count_each_conversion_once_per_channel() -> None:
 def test_every_metric_has_an_expectation_here() -> None:
     here = {*CREDIT_NAMES, *PLAIN, "cpl", "assisted_conversions", "projected_cpa", "maturity_ratio"}
     assert set(EMPTY_OF_METRICS) == here
+
+
+@pytest.mark.parametrize("sentiment", [None, -1, 0, 1])
+def test_a_kind_stays_itself_whatever_its_sentiment(sentiment: int | None) -> None:
+    """The window of a rule for a kind holds for it with a sentiment too; a kind that looks like one with a sentiment is none."""
+    rule = LookbackRule(window="1h", kind="mention")
+    marketing = Marketing(clock="event", lookback=Lookback(rules=(rule,)), engagement_points={"mention": 5})
+    body = who("anna", "e1", "08:00:00", (*IG, "x"), type="engagement", kind="mention")
+    if sentiment is not None:
+        body["sentiment"] = sentiment
+    odd = who("bob", "e2", "08:00:00", (*IG, "x"), type="engagement", kind="mention\x1f1")
+    order = who("anna", "p1", "09:30:00", type="order", order_id="A", revenue=1, currency="EUR")
+    run = replay([("touchpoints", body), ("touchpoints", odd), ("purchases", order)], marketing)
+    assert [one.reason for one in run.attributions()] == ["outside_window"]
+    sums = Sums.of(run.rollups, marketing, run.highest)
+    found = indexed(rows(sums, Ledger((), sums.own, run.highest)))
+    assert value(found, "engagement_points", I, window="24h") == "5"
+    assert value(found, "engagements", I, window="24h") == "2"
+    assert value(found, "engagements_with_sentiment", I, window="24h") == ("0" if sentiment is None else "1")
 
 
 # The edges of spans: the first and the last microsecond that they hold
