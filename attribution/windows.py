@@ -245,7 +245,7 @@ class Sums:
     """What all spans hold: by channel and network for all models, by campaign for the headline models.
 
     `own` are the clicks' own costs by granularity (`m`, `c`), dims and bucket; which of them count, the costs decide. `fresh` and
-    `fresh_days` say of which (granularity, dims), and days, they have changed. `ages` is credit by age in days of touches.
+    `fresh_days` say of which (granularity, dims), and days, they have changed (of days: or what costs are spread by). `ages` is credit by age in days of touches.
     """
 
     def __init__(self, marketing: Marketing, end: int) -> None:
@@ -333,6 +333,8 @@ class Sums:
             self.fresh_days.add(self.calendar.day(start))
         if granularity == "c":
             return
+        if granularity == "d" and self.marketing.spread.by == "touches":
+            self.fresh_days.add(start)
         by_channel, by_campaign, thin_channel, thin_campaign = [], [], [], []
         slim = start < self._slim[granularity]
         for item in delta.items():

@@ -25,14 +25,14 @@ from attribution.facts import (
     Fact,
 )
 from attribution.families import FAMILIES, METRICS, Row
-from attribution.kpi import rows
+from attribution.kpi import Board, Found, rows
 from attribution.listing import BUDGET
 from attribution.nodes.state import CostRow
 from attribution.plan import most
 from attribution.rollups import Calendar, Rollups
 from attribution.rules import Dims
 from attribution.windows import DAYS, Sums
-from models.settings import DAY, HOUR, MINUTE, Conversion, Lookback, LookbackRule, Marketing
+from models.settings import DAY, HOUR, MINUTE, Conversion, Lookback, LookbackRule, Marketing, Spread
 from tests.core.replayed import replay
 from tests.reference import moment
 
@@ -517,6 +517,26 @@ def test_a_day_whose_cost_is_not_known_to_its_end_has_no_ratio() -> None:
         cpas.append(found.get(("day_total_cpa", frozenset(labels.items()))))
         assert found["day_total_cost", frozenset({("days_ago", "1")})] == 40
     assert cpas == [20, None]
+
+
+@pytest.mark.parametrize("days", [0, 5, 200])
+def test_a_late_touch_moves_costs_that_are_spread_by_touches(days: int) -> None:
+    marketing = Marketing(clock="event", spread=Spread(by="touches"))
+    midnight = END - END % DAY - days * DAY
+    rows_ = [CostRow(midnight, midnight + DAY, midnight, "tool", ("(unallocated)", "(none)", "(none)"), 96 * EURO, 0)]
+    sums = Sums(marketing, END)
+    board, ledger = Board(sums), Ledger(rows_, sums.own, END, spread=sums.spread())
+
+    def cost(names: Labels) -> str | None:
+        return value(indexed(Found.of(board.blocks(ledger)).rows), "cost", names, window="365d")
+
+    # Of the running day, 10 h 30 min 30 s of 24 h at 4 an hour have accrued.
+    whole, half = ("96", "48") if days else ("42.033333", "21.016666")
+    sums.add(("d", midnight), FB, {CLICKS: 1})
+    assert cost(F) == whole
+    sums.add(("d", midnight), GO, {CLICKS: 1})
+    assert cost(F) in (half, "21.016667")
+    assert cost(T) == whole
 
 
 # Margin
