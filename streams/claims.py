@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import monotonic, time
+from time import time
 from typing import Any, cast
 
 from faust.transport.consumer import ensure_TP
@@ -38,7 +38,7 @@ class Partition:
     position: int = 0  # everything before it is done
     committable: int | None = None
     busy: int = 0
-    touched: float = 0.0
+    stalled: int = 0  # watchdog rounds that saw something outstanding and nothing under way
     beyond: int = 0  # watchdog rounds that saw the position beyond the end of the log
     task: asyncio.Task[int | None] | None = None
 
@@ -88,7 +88,7 @@ class ClaimingConsumer(driver.Consumer):
         batch.applied = True
         while part.outstanding and part.outstanding[0].applied:
             part.position = part.committable = part.outstanding.popleft().end
-        part.touched = monotonic()
+        part.stalled = 0
         self._room.set()
 
     @contextmanager
@@ -100,7 +100,7 @@ class ClaimingConsumer(driver.Consumer):
             yield
         finally:
             part.busy -= 1
-            part.touched = monotonic()
+            part.stalled = 0
 
     @property
     def busy(self) -> set[TP]:
@@ -246,7 +246,7 @@ class ClaimingConsumer(driver.Consumer):
         session, generation = part.session, part.generation
         if not await self._thread.place(part.tp, offset, session, generation) or part.session != session:
             return None
-        part.position, part.claimed, part.touched = offset, True, monotonic()
+        part.position, part.claimed, part.stalled = offset, True, 0
         self._committed_offset[part.tp] = None  # Kafka's offset may go back with ours
         self._room.set()
         return offset

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from time import monotonic
 from typing import Any, cast
 
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
@@ -103,7 +102,7 @@ class Consumer(ClaimingConsumer):
             part = self._parts[batch.tp]
             part.outstanding.append(batch)
             part.received += 1
-            part.touched = monotonic()
+            part.stalled = 0
             if batch.highwater is not None:
                 self.app.monitor.track_tp_end_offset(batch.tp, batch.highwater)
         for batch in fresh:
@@ -147,7 +146,12 @@ class Consumer(ClaimingConsumer):
             if idle and not part.stopped:
                 self.log.warning("%s is assigned and not claimed; claiming", tp)
                 self._start(*self._claim_again(tp))
-        elif part.outstanding and not part.busy and monotonic() - part.touched > self.stall_seconds:
+        elif part.outstanding and not part.busy:
+            # In rounds, not by the clock: a worker that gets no CPU has not lost what it had no time to begin.
+            part.stalled += 1
+            part.beyond = 0
+            if part.stalled * self.watch_seconds <= self.stall_seconds:
+                return
             self._report("watchdog", tp)
             self.log.warning("%s: %s batches neither done nor under way; reading again", tp, len(part.outstanding))
             self._start(*self._claim_again(tp))

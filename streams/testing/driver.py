@@ -8,7 +8,7 @@
 
 In the spirit of Kafka Streams' TopologyTestDriver, with everything around the topology as well: Faust, its agents and
 rebalances, claims, marks, the outbox, Lua. Nothing happens between two calls of the driver; `advance` lets time pass, in
-which no one really waits. One driver at a time: the modules that read the monotonic clock are given the virtual one.
+which no one really waits. One driver at a time: `streams.marks`, which reads the monotonic clock, is given the virtual one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from faust.types import TP
 from attribution.nodes.state import Node
 from attribution.watermarks import JOURNEY, topic_partitions
 from models.settings import Infrastructure, Marketing
-from streams import claims, marks, transport
+from streams import marks
 from streams.blocks import partition_of
 from streams.codec import Names, unpack_node
 from streams.embedded import RedisServer
@@ -44,7 +44,6 @@ from streams.testing.worker import Worker, new_worker
 
 log = logging.getLogger(__name__)
 STEP = 0.05
-_CLOCKS = (claims, marks, transport)
 _IDS = ("order_id", "cost_id", "customer_id", "anonymous_id", "event_id")
 
 
@@ -77,9 +76,9 @@ class Driver:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Driver:
-        for module in _CLOCKS:
-            self._stack.callback(setattr, module, "monotonic", vars(module)["monotonic"])
-            vars(module)["monotonic"] = self.loop.time
+        module = vars(marks)
+        self._stack.callback(module.__setitem__, "monotonic", module["monotonic"])
+        module["monotonic"] = self.loop.time
         asyncio.set_event_loop(self.loop)
         self._stack.callback(asyncio.set_event_loop, None)
         self.store.flushall()
