@@ -73,7 +73,7 @@ def shares(conversion: Conversion, weights: tuple[int, ...]) -> list[tuple[str, 
     if conversion.net_margin is not None:
         result.append((ATTRIBUTED_MARGIN, share(conversion.net_margin, basis)))
         result.append((MARGIN_CONVERSIONS, units))
-    if conversion.is_new:
+    if conversion.new:
         result.append((NEW_CUSTOMERS, units))
     return result
 

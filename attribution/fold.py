@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from attribution.cohorts import CUSTOMER_KEPT, customer_facts
+from attribution.newness import first_orders
 from attribution.nodes import customer, device, person
 from attribution.nodes.base import Context, Folded
 from attribution.nodes.cost import fold_cost
@@ -85,6 +86,10 @@ def fold(node: Node, entry: AnyEntry, context: Context) -> Folded:
     after = folded.node
     if isinstance(after, Person) and folded.dropped is None:
         before = node if isinstance(node, Person) else _NOBODY
+        if before.conversions is not after.conversions:
+            first_orders(folded, context.rules, known=entry.key.startswith("c:"))
+            after = folded.node
+            assert isinstance(after, Person)
         found = visitor_facts(before, after)
         if before.conversions or after.conversions:
             found += customer_facts(before, after)

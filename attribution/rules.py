@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from attribution.credit import ROLE_MODELS
 from models.settings import DAY, Marketing, micros
@@ -14,6 +16,7 @@ SESSION_GAP = 30 * 60 * 1_000_000
 VISITORS_KEPT = 32 * DAY
 """How long it is known where a person counts as a visitor: more than the longest window with its granule."""
 _CACHE_LIMIT = 50_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Dims = tuple[str, str, str]
 
@@ -21,6 +24,14 @@ Dims = tuple[str, str, str]
 def has_roles(marketing: Marketing) -> bool:
     """Whether a model gives stages a role, so that journeys must know of them."""
     return any(model in ROLE_MODELS for model in marketing.models)
+
+
+def _new_from(marketing: Marketing) -> int | None:
+    """From when on an order without one before it is a new customer's: a year after history begins; None: nobody knows."""
+    if marketing.history_since is None:
+        return None
+    day = datetime.fromisoformat(marketing.history_since).replace(tzinfo=ZoneInfo(marketing.time_zone))
+    return (day - _EPOCH) // timedelta(microseconds=1) + 365 * DAY
 
 
 class Rules:
@@ -35,6 +46,7 @@ class Rules:
         self.half_life = micros(marketing.half_life)
         self.stages = (marketing.lead_stage, marketing.opportunity_stage) if has_roles(marketing) else None
         self.lateness = micros(marketing.lateness)
+        self.new_from = _new_from(marketing)
         self.views_always = marketing.views == "always"
         self.exclude_direct = marketing.exclude_direct
         self.since_previous = marketing.path == "since_previous"

@@ -254,6 +254,7 @@ class Marketing(_Table, frozen=True):
     exclude_direct: Literal["never", "when_others", "always"] = "never"
     path: Literal["full", "since_previous"] = "full"
     half_life: Duration = "7d"
+    history_since: str | None = None
     lead_stage: str = "lead"
     opportunity_stage: str = "opportunity"
     lateness: Duration = "7d"
@@ -344,6 +345,13 @@ def _check(marketing: Marketing, file: Path) -> None:
         raise ConfigError(
             f"{file}: time_zone: {marketing.time_zone!r} is not an IANA zone such as 'Europe/Paris'"
         ) from None
+    if marketing.history_since is not None:
+        try:
+            known = date.fromisoformat(marketing.history_since)
+        except ValueError:
+            known = None
+        if known is None or known.isoformat() != marketing.history_since:
+            raise ConfigError(f"{file}: history_since: {marketing.history_since!r} is not a date such as '2025-01-31'")
     if not marketing.models:
         raise ConfigError(f"{file}: models: name at least one of {', '.join(RULE_MODELS)}")
     for name in marketing.headline_models:

@@ -33,7 +33,7 @@ from models.results import OTHER
 from models.wire import ENGAGEMENT, OrderReport, Survey, Touch
 from streams.identity_codec import pack_identity, unpack_identity
 
-FORMAT = 3
+FORMAT = 4
 _UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})+")
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
@@ -209,7 +209,7 @@ def pack_person(person: Person, names: Names, memo: Memo) -> bytes:
         events = [b"".join(memo.rows), memo.extras]
     else:
         events = _columns(person.events, names)
-    packed = [FORMAT, _PERSON, events, memo.packed, trimmed, closed, person.advocated]
+    packed = [FORMAT, _PERSON, events, memo.packed, trimmed, closed, person.advocated, person.bought]
     if person.device is not None or person.given is not None:
         packed.append(
             pack_identity(
@@ -289,9 +289,9 @@ def _from_rows(blob: bytes, extras: dict[int, list[Any]], names: Names) -> Itera
 
 
 def _unpack_person(fields: list[Any], names: Names) -> Person:
-    _, _, columns, conversions, trimmed, closed, advocated, *identity = fields
+    _, _, columns, conversions, trimmed, closed, advocated, bought, *identity = fields
     known = _unpack_conversions(conversions, names)
-    person = Person(_unpack_events(columns, names), known, trimmed, closed, advocated=advocated)
+    person = Person(_unpack_events(columns, names), known, trimmed, closed, advocated=advocated, bought=bought)
     if not identity:
         return person
     return unpack_identity(

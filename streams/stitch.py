@@ -15,6 +15,7 @@ import msgspec
 
 from attribution.facts import Fact
 from attribution.fold import event_time, expires, fold
+from attribution.newness import forgotten, is_mark
 from attribution.nodes.base import NEVER, Context
 from attribution.nodes.state import Conversion, Node, Person
 from attribution.outcome import describe
@@ -267,7 +268,7 @@ class JourneyPartition:
             return
         if folded.filtered:
             chunk.filtered.update(folded.filtered)
-        if node is None:
+        if node is None or is_mark(node):
             chunk.created.add(entry.key)
         chunk.touched[entry.key] = folded.node
         self._nodes.put(entry.key, folded.node)
@@ -349,6 +350,11 @@ class JourneyPartition:
             if due > today:
                 writes.sadd.setdefault(f"x:{due}", []).append(key)
             elif node is not None:
+                mark = forgotten(key, node, self._rules)
+                if mark is not None:
+                    chunk.touched[key] = mark
+                    self._nodes.put(key, mark)
+                    continue
                 self._nodes.delete(key, node, writes)
                 chunk.touched.pop(key, None)
         if len(keys) < SWEEP_MAX:

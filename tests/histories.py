@@ -108,6 +108,7 @@ def settings(rng: Random) -> Marketing:
         "half_life": rng.choice(("7d", "1d", "30m", "90s", "30d")),
         "lateness": "400d",
         "device_customers": rng.choice((1, 2, 10, 10)),
+        "history_since": rng.choice((None, "2024-06-01", "2024-06-01", "2025-02-20")),
         "conversions": {"signup": {}, "lead": {"value": "12.345678"}, "demo": {"value": 80.5}},
         "rates": list(RATES),
     }
@@ -340,6 +341,8 @@ class _Writer:
         for name, chance in (("tax", 0.15), ("shipping", 0.15), ("cost_of_goods", 0.2)):
             if rng.random() < chance:
                 body[name] = rng.choice(("0", "0.000003", "1.5", "20"))
+        if rng.random() < 0.15:
+            body["is_new_customer"] = rng.random() < 0.5
         if rng.random() < 0.2:
             body["margin"] = rng.choice(("-3.333333", "0", "5", "40.000001"))
         return body

@@ -95,6 +95,10 @@ class Conversion:
     """Why it was withdrawn: cancelled or refunded; None while it counts."""
     reason: str | None = None
     """Why it is unattributed."""
+    called_new: bool | None = None
+    """What the order's sender says of the customer."""
+    new: bool = False
+    """Whether it is counted as a new customer's."""
 
     @property
     def withdrawn(self) -> bool:
@@ -141,6 +145,8 @@ class Books:
     gross: int
     net: int
     cost: dict[Dims, int]
+    new: int
+    """Orders of new customers."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,7 @@ class Result:
             gross=sum(c.gross for c in orders),
             net=sum(c.net for c in orders),
             cost=self._cost(start, end),
+            new=sum(c.new for c in orders),
         )
 
     def touch_books(self, start: int, end: int, conversion: str | None = None) -> dict[str, dict[Dims, Row]]:
@@ -284,6 +291,7 @@ def attribute(events: Iterable[tuple[str, Body]], marketing: Marketing) -> Resul
     conversions = identities.owned(
         [*winners(stages), *orders(winners(purchases), marketing)], lambda conversion: conversion.id
     )
+    mark_new(conversions, marketing)
     credits, attributions = [], {}
     for conversion in sorted(conversions, key=lambda c: (c.t, c.id)):
         journey = journeys.get(conversion.person, Journey())
@@ -482,7 +490,24 @@ def order(order_id: str, reports: list[Body], refunds: list[Body], cancelled: bo
         net=0 if gone else round(net * factor),
         net_margin=net_margin,
         gone=gone,
+        called_new=says.get("is_new_customer"),
     )
+
+
+def mark_new(conversions: list[Conversion], marketing: Marketing) -> None:
+    """The first order of a customer that stands is new, from a year after history begins; the sender's word goes before."""
+    seen: set[str] = set()
+    for found in sorted(conversions, key=lambda c: (c.t, c.id)):
+        if found.order_id is None or found.withdrawn:
+            continue
+        if found.called_new is not None:
+            found.new = found.called_new
+        elif marketing.history_since is not None and found.person.startswith("c:"):
+            zone = ZoneInfo(marketing.time_zone)
+            known = datetime.fromisoformat(marketing.history_since).replace(tzinfo=zone)
+            year = (known - EPOCH) // timedelta(microseconds=1) + 365 * DAY
+            found.new = found.t >= year and found.person not in seen
+        seen.add(found.person)
 
 
 # --- Touches

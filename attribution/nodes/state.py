@@ -44,7 +44,10 @@ class Filed(NamedTuple):
 
 
 class Conversion(NamedTuple):
-    """An order or a stage at its person. Amounts in reporting micros; `gone` says why it no longer counts, `source` which tracker reported the order."""
+    """An order or a stage at its person. Amounts in reporting micros; `gone` says why it no longer counts, `source` which tracker reported the order.
+
+    `is_new` is what the order's sender says of the customer, `new` what holds: whether this is the customer's first order; None is unknown.
+    """
 
     t: int
     id: str
@@ -59,6 +62,7 @@ class Conversion(NamedTuple):
     gone: str | None
     restated: bool
     source: str = ""
+    new: bool | None = None
     filed: Filed | None = None
 
 
@@ -112,7 +116,7 @@ class Person(NamedTuple):
 
     `trimmed` is the time of the latest touch event that fell off its end, `closed` of the latest conversion that fell off: those
     at or before it stay as they are filed. `advocated` is the time of the latest share, mention or referral among the touch events that
-    fell off or are forgotten.
+    fell off or are forgotten. `bought` marks a customer whose orders are forgotten: none to come is the first.
     """
 
     events: tuple[JourneyEvent, ...] = ()
@@ -122,6 +126,7 @@ class Person(NamedTuple):
     device: Device | None = None
     given: Given | None = None
     advocated: int | None = None
+    bought: bool = False
 
 
 class Report(NamedTuple):

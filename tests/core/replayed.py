@@ -21,6 +21,7 @@ from attribution.facts import (
     CONVERSIONS,
     EMAIL_OPENS,
     IMPRESSIONS,
+    NEW_CUSTOMERS,
     ORDERS,
     REVENUE_GROSS,
     REVENUE_NET,
@@ -92,7 +93,9 @@ def books(rollups: Rollups, marketing: Marketing, granularity: str, start: int, 
                 for measure in totals:
                     totals[measure] += cell.get(measure, 0)
     credit = credited(rollups, marketing, granularity, start, end, CONVERSION)
-    return Books(credit, counts, totals[ORDERS], totals[REVENUE_GROSS], totals[REVENUE_NET], {})
+    new = (NEW_CUSTOMERS, marketing.models[0], "purchase", CONVERSION)
+    micro = sum(cell.get(new, 0) for _, cells in rollups.within(granularity, start, end) for cell in cells.values())
+    return Books(credit, counts, totals[ORDERS], totals[REVENUE_GROSS], totals[REVENUE_NET], {}, micro // WHOLE)
 
 
 def touch_books(

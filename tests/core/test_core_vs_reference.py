@@ -69,7 +69,7 @@ def same_books(expected: Result, run: Replay, granularity: str, start: int, end:
     there, here = expected.books(start, end), books(rollups, marketing, granularity, start, end)
     assert here.models == stated(there.models), where
     assert here.counts == there.counts, where
-    assert (here.orders, here.gross, here.net) == (there.orders, there.gross, there.net), where
+    assert (here.orders, here.gross, here.net, here.new) == (there.orders, there.gross, there.net, there.new), where
     assert touch_books(rollups, marketing, granularity, start, end) == stated(expected.touch_books(start, end)), where
 
 
