@@ -27,12 +27,10 @@ def first_orders(folded: Folded, rules: Rules, *, known: bool) -> None:
             if new is None and known and rules.new_from is not None and conversion.t >= rules.new_from:
                 new = not earlier
             earlier = True
-        if new is not conversion.new:
-            after = conversion._replace(new=new)
-            if after.new or conversion.new:
-                facts += conversion_facts(after) + negated(conversion_facts(conversion))
-            conversion = after
-        result.append(conversion)
+        after = conversion if new is conversion.new else conversion._replace(new=new)
+        if after is not conversion and (after.new or conversion.new):
+            facts += conversion_facts(after) + negated(conversion_facts(conversion))
+        result.append(after)
     conversions = tuple(result)
     if conversions != person.conversions:
         folded.node = person._replace(conversions=conversions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -256,7 +257,9 @@ def features(driver: Driver) -> set[str]:
 
 
 def chunks() -> list[range]:
-    return [range(i * CHUNK, (i + 1) * CHUNK) for i in range(CHUNKS)]
+    """Of 600 histories, or of those that `PARCOURS_HISTORIES=first:last` names."""
+    first, last = map(int, os.environ.get("PARCOURS_HISTORIES", f"0:{CHUNK * CHUNKS}").split(":"))
+    return [range(start, min(start + CHUNK, last)) for start in range(first, last, CHUNK)]
 
 
 def name(seeds: range) -> str:

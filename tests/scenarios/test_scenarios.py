@@ -7,6 +7,7 @@ Nth entry; and gives others with its rule switched off, so that none passes for 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +20,20 @@ import pytest
 import attribution.credit
 from attribution import fold as folds
 from attribution import intake
-from attribution.facts import ORDERS, REFUNDS, REVENUE_GROSS, REVENUE_NET
+from attribution.facts import (
+    CONVERSION,
+    NEW_CUSTOMERS,
+    ORDERS,
+    REFUNDS,
+    REVENUE_GROSS,
+    REVENUE_NET,
+    TOTAL,
+    VISITS,
+)
 from attribution.money import major
 from attribution.nodes import device, order, person
 from attribution.nodes.base import Folded
+from attribution.visitors import ALL, converted, visitors
 from models.settings import DAY, Marketing, Topics, load_marketing
 from models.wire import CancelReport, RefundReport
 from tests.core.driver import Driver
@@ -31,7 +42,17 @@ HERE = Path(__file__).parent
 NAMES = sorted(path.name for path in HERE.iterdir() if (path / "events.jsonl").exists())
 TOPICS = Topics(clicks=1, touchpoints=1, purchases=1, costs=1, journey_events=3)
 SOURCES = ("clicks/0", "touchpoints/0", "purchases/0", "costs/0")
-TOTALS = {"orders": ORDERS, "revenue_gross": REVENUE_GROSS, "revenue_net": REVENUE_NET, "refunds": REFUNDS}
+# Bucket size, measure, and whether it counts things one by one.
+TOTALS = {
+    "orders": ("d", ORDERS, True),
+    "visits": ("d", VISITS, True),
+    "visitors": ("v", visitors(ALL), True),
+    "converted": ("v", converted(ALL, "purchase"), True),
+    "revenue_gross": ("d", REVENUE_GROSS, False),
+    "revenue_net": ("d", REVENUE_NET, False),
+    "refunds": ("d", REFUNDS, False),
+    "new_customers": ("d", (NEW_CUSTOMERS, "first_touch", "purchase", CONVERSION), False),
+}
 Record = tuple[str, bytes]
 
 
@@ -65,13 +86,15 @@ def told(driver: Driver, expected: dict[str, Any]) -> dict[str, Any]:
         }
     result: dict[str, Any] = {"attributions": found}
     if "totals" in expected:
-        cells = [cells for (granularity, _), cells in driver.rollups().buckets.items() if granularity == "d"]
-        sums = {
-            name: sum(cell.get(TOTALS[name], 0) for by_dims in cells for cell in by_dims.values())
-            for name in expected["totals"]
-        }
-        result["totals"] = {name: n if name == "orders" else major(n) for name, n in sums.items()}
+        result["totals"] = {name: total(driver, name) for name in expected["totals"]}
     return result
+
+
+def total(driver: Driver, name: str) -> int | str:
+    size, measure, plain = TOTALS[name]
+    cells = [cell for (found, _), by in driver.rollups().buckets.items() if found == size for cell in by.values()]
+    amount = sum(cell.get(measure, 0) for cell in cells)
+    return amount if plain else major(amount)
 
 
 def straight(marketing: Marketing, records: list[Record]) -> Driver:
@@ -184,6 +207,11 @@ def last_touch_for_all(patch: pytest.MonkeyPatch, marketing: Marketing) -> Marke
     return marketing
 
 
+def each_order_a_visitor(before: Any, after: Any) -> list[Any]:
+    fresh = {conversion.id for conversion in after.conversions} - {conversion.id for conversion in before.conversions}
+    return [(after.conversions[0].t, TOTAL, converted(ALL, "purchase"), len(fresh))] if fresh else []
+
+
 NO_LINKS = patched(intake.Intake, "_with_link", lambda self, event, entries, t, offset: entries)
 _cumulative, _conversion = order._cumulative, person.order_conversion
 
@@ -219,6 +247,8 @@ OFF: dict[str, Off] = {
     "late_touch_restates": setting(lateness="1d"),
     "late_login_restates": setting(lateness="1d"),
     "robot_is_bounded": setting(journey_max=500),
+    "new_and_returning": setting(history_since="2025-12-01"),
+    "more_orders_than_visits": patched(folds, "visitor_facts", each_order_a_visitor),
     "b2b_path": setting(lead_stage="signup", opportunity_stage="demo"),
 }
 
@@ -242,3 +272,10 @@ def test_every_scenario_is_whole() -> None:
         assert {path.name for path in (HERE / name).iterdir()} == {
             "events.jsonl", "parcours.toml", "expected.json", "README.md",
         }  # fmt: skip
+
+
+def test_the_page_of_pains_shows_scenarios_that_there_are() -> None:
+    text = (HERE.parents[1] / "docs" / "pains.md").read_text("utf-8")
+    linked = re.findall(r"\[(\w+)\]\(\.\./tests/scenarios/(\w+)\)", text)
+    assert len(linked) > 10
+    assert all(shown == name and name in NAMES for shown, name in linked)

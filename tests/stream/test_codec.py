@@ -75,7 +75,7 @@ def filed(draw: st.DrawFn) -> Filed:
 
 CONVERSIONS = st.builds(
     Conversion, TIMES, IDS, NAMES, IDS, MICROS, MICROS, maybe(MICROS), maybe(MICROS), maybe(st.booleans()), DIGESTS,
-    maybe(st.sampled_from(["cancelled", "refunded"])), st.booleans(), NAMES, maybe(filed()),
+    maybe(st.sampled_from(["cancelled", "refunded"])), st.booleans(), NAMES, maybe(st.booleans()), maybe(filed()),
 )  # fmt: skip
 PERSONS = st.builds(
     Person,
@@ -86,6 +86,7 @@ PERSONS = st.builds(
     st.none(),
     st.none(),
     maybe(TIMES),
+    st.booleans(),
 )
 LINKS = st.lists(st.builds(Linked, TIMES, IDS, st.sampled_from(["c:1", "c:2", "c:é"])), max_size=4).map(tuple)
 # What is given away, and what is given beside what stands, carries no credit and, at its receiver, no cost.

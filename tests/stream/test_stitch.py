@@ -558,6 +558,27 @@ async def test_a_swept_node_that_comes_back_begins_anew() -> None:
     assert bench.tables.nodes() == {}
 
 
+async def test_that_a_customer_has_bought_outlives_all_else() -> None:
+    """Two customers and a device order once. After 460 days the customers are one mark each, and a later order is no first one."""
+    marketing = msgspec.structs.replace(MARKETING, history_since="2020-01-01")
+    bench = Bench(marketing)
+    bench.entries(HERE, move("c:x", D0, 0), move("c:gone", D0, 1, gone="cancelled"), move("a:y", D0, 2))
+    await bench.work()
+    assert [conversion.new for conversion in person(bench, "c:x").conversions] == [True]
+    await days(bench, 455, 465)
+    assert bench.tables.nodes() == {"c:x": Person(bought=True)}
+    bench.entries(
+        HERE, move("c:x", D0 + 465 * DAY, 3), move("c:gone", D0 + 465 * DAY, 4), move("a:y", D0 + 465 * DAY, 5)
+    )
+    await bench.work()
+    told = {
+        key: [c.new for c in node.conversions] for key, node in bench.tables.nodes().items() if isinstance(node, Person)
+    }
+    assert told == {"c:x": [False], "c:gone": [True], "a:y": [None]}
+    await days(bench, 466, 930)
+    assert bench.tables.nodes() == {"c:x": Person(bought=True), "c:gone": Person(bought=True)}
+
+
 async def test_a_name_is_stored_once() -> None:
     bench = Bench(MARKETING)
     for i in range(2):
