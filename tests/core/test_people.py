@@ -75,7 +75,7 @@ def plain_customers(found: Result, marketing: Marketing) -> dict[tuple[str, tupl
     for person in {conversion.person for conversion in found.conversions}:
         orders = [c for c in found.conversions if c.person == person and c.order_id is not None and not c.withdrawn]
         orders.sort(key=lambda c: (c.t, c.id))
-        if not orders:
+        if not orders or orders[0].called_new is False:
             continue
         first = orders[0]
         touches = [credit.touch for credit in found.credits if credit.conversion is first]

@@ -255,6 +255,7 @@ def test_the_examples_in_it_are_accepted_and_mean_something(tmp_path: Path) -> N
         "conversions",
         "filters",
         "goals",
+        "history_since",
         "lookback",
         "margin_rate",
         "own_domains",
