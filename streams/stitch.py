@@ -95,7 +95,8 @@ class JourneyPartition:
         self._metrics = metrics
         self._commit_entries = commit_entries
         self._names = names
-        self._nodes = Nodes(tables, names, cache // 2)
+        self._cache = cache
+        self._nodes = Nodes(tables, names, cache)
         self._cells = Cells(tables, names, known, cache // 2)
         self._sightings = Sightings(tables, names)
         self._configure(marketing, progress.config)
@@ -108,8 +109,9 @@ class JourneyPartition:
         self._partitions = announcing_partitions(marketing)
 
     def cache(self, size: int) -> None:
-        """Have the caches take about so many bytes, from the next chunk on."""
-        self._nodes.weights.limit = self._cells.limit = size // 2
+        """Have the caches take about so many bytes, from the next chunk on: cells half at most, nodes the rest."""
+        self._cache = size
+        self._cells.limit = size // 2
 
     @property
     def token(self) -> str:
@@ -154,6 +156,7 @@ class JourneyPartition:
         keys = {entry.key for piece in pieces for entry in piece.block.entries[piece.start : piece.stop]}
         # Nodes that were read after Redis went back, or after another worker claimed, are not those of our position: moves
         # and results made of them would be in Kafka before the commit could refuse them.
+        self._nodes.weights.limit = self._cache - min(self._cells.weight, self._cache // 2)
         if await self._nodes.gather(keys) and not await self.stands():
             return await self._refusal()
         chunk = Chunk()

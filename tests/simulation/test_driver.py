@@ -108,7 +108,7 @@ def test_workers_share_out_their_memory_over_what_they_hold(redis: RedisServer) 
         claims = driver.workers[name].app.runtime.claims
         assert claims is not None
         parts = [part for tp, part in claims.parts.items() if tp.topic == "journey-events"]
-        return [part._nodes.weights.limit + part._cells.limit for part in parts]  # type: ignore[union-attr]
+        return [part._cache for part in parts]  # type: ignore[union-attr]
 
     with Driver(ONE, redis, cache_mb=8) as driver:
         driver.start("a")
