@@ -150,7 +150,9 @@ def lines(found: Report, period: str) -> Iterator[Line]:
     for family, labels, value in found.rows:
         of = dict(labels)
         if of.pop("window", None) == period and "period" not in of:
-            about = FAMILIES[family]
+            about = FAMILIES.get(family)
+            if about is None:  # of persons: histograms among them, for /metrics and report.json
+                continue
             yield Line(about.level, about.metric, of, value)
 
 
