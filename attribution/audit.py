@@ -18,6 +18,7 @@ from attribution.nodes.state import CostRow
 from attribution.rules import Dims
 from attribution.spread import UNPLACED
 from models.results import NONE
+from models.wire import COUNTERS
 
 Kind = Literal["spend_without_touches", "touches_without_spend", "almost_the_same_name", "overlap", "unallocated"]
 PAID_CHANNELS = frozenset(PAID.values()) | {"Display", "Cross-network"}
@@ -47,7 +48,7 @@ def audit(
     spent: dict[Dims, int] = {}
     for row in costs.values():
         amount = accrued_within(row, start, end)
-        if amount and (row.kind == MEDIA or row.dims == UNPLACED):
+        if amount and row.kind != COUNTERS and (row.kind == MEDIA or row.dims == UNPLACED):
             spent[row.dims] = spent.get(row.dims, 0) + amount
     unallocated = spent.pop(UNPLACED, 0)
     seen = _by_advertiser(touches)

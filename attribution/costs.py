@@ -20,6 +20,7 @@ from attribution.nodes.state import CostRow
 from attribution.rules import Dims
 from attribution.spread import UNPLACED, Spread, Weights
 from models.settings import DAY, HOUR
+from models.wire import COUNTERS
 
 RECENT = 35 * DAY
 MEDIA = "media"
@@ -85,6 +86,8 @@ class Ledger:
         media: dict[tuple[str, str], list[tuple[int, int]]] = {}
         for row in rows:
             until = accrual_end(row)
+            if row.kind == COUNTERS:
+                continue
             if since is not None and until <= since:
                 continue
             if spread is not None and row.dims == UNPLACED and row.kind != MEDIA:

@@ -14,7 +14,7 @@ from zlib import crc32
 import msgspec
 from msgspec import structs
 
-from attribution.channels import Classifier
+from attribution.channels import Classifier, clean
 from attribution.filters import Filters, names
 from attribution.money import Rates, convert, to_micros
 from attribution.rollups import Calendar
@@ -25,6 +25,7 @@ from models.results import NONE, UNALLOCATED
 from models.settings import DAY, MINUTE, Marketing, Rate
 from models.wire import (
     CLICK,
+    COUNTERS,
     DIRECT,
     ENGAGEMENT,
     FILTERED,
@@ -47,6 +48,7 @@ from models.wire import (
 SIZE_MAX = 1 << 20
 FUTURE = 5 * MINUTE
 INTERVAL_MAX = 400 * DAY
+FIGURES_MAX = 60
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME_MAX = 7_258_118_400_000_000  # 2200-01-01
 _WIRE_MAX = (1 << 63) - 1
@@ -314,14 +316,29 @@ class Intake:
         t = reported if event.reported_at is not None else min(start, timestamp)
         if isinstance(event.occurred_at, datetime):
             t = timely(event.occurred_at, "$.occurred_at")
-        amount = self._amount(event, start)
-        if amount is None:
-            return Taken((), t, event.source or "")
+        amount, figures = self._amount(event, start), self._figures(event, start)
+        kind = COUNTERS if amount is None else event.kind
         dims = self._classify.for_cost(event.channel, event.network, event.campaign, event.campaign_id, event.kind)
         if dims == (NONE, NONE, NONE):
             dims = (UNALLOCATED, NONE, NONE)
-        entry = CostReport(f"k:{event.cost_id}", offset, 0, start, end, reported, event.kind, *dims, amount, digest)
+        entry = CostReport(
+            f"k:{event.cost_id}", offset, 0, start, end, reported, kind, *dims, amount or 0, digest, figures
+        )
         return Taken((entry,), t, event.source or "")
+
+    def _figures(self, event: Cost, start: int) -> tuple[tuple[str, int], ...]:
+        """What the network says of itself, by name."""
+        found = {name: n for name in _COUNTERS if isinstance(n := getattr(event, name), int)}
+        for kind, n in (event.engagements or {}).items():
+            name = f"engagements/{clean(kind)}"
+            found[name] = found.get(name, 0) + n
+        if len(found) > FIGURES_MAX:
+            raise Rejected("out_of_range", "$.engagements", f"over {FIGURES_MAX - len(_COUNTERS)} kinds")
+        if event.platform_value is not None:
+            found["platform_value"] = self._reporting_micros(
+                event.platform_value, "$.platform_value", event.currency, start
+            )
+        return tuple(sorted(found.items()))
 
     def _amount(self, event: Cost, start: int) -> int | None:
         if event.amount is not None:
@@ -330,7 +347,7 @@ class Intake:
             bounded(event.hours, "$.hours")
             bounded(event.hourly_rate, "$.hourly_rate")
             return self._reporting_micros(event.hours * event.hourly_rate, "$.hours", event.currency, start)
-        if any(getattr(event, name) is not None for name in _COUNTERS):
+        if any(getattr(event, name) is not None for name in (*_COUNTERS, "platform_value")):
             return None
         raise Rejected("missing_field", "$.amount", "give amount, or hours and hourly_rate")
 

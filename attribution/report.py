@@ -25,6 +25,7 @@ from attribution.rules import Dims
 from attribution.spread import Spread
 from attribution.windows import Key, Sums
 from models.settings import Marketing
+from models.wire import COUNTERS
 
 
 class Span(NamedTuple):
@@ -57,7 +58,7 @@ def span(marketing: Marketing, rollups: Rollups, costs: Iterable[CostRow], start
 
 def whole(marketing: Marketing, rollups: Rollups, costs: Iterable[CostRow], highest: int) -> Span | None:
     """The span of all that is kept: from the first day or cost that is kept to the last event or accrued cost. None when there is nothing."""
-    reported = list(costs)
+    reported = [row for row in costs if row.kind != COUNTERS]
     days = [at for granularity, at in rollups.buckets if granularity == "d"]
     starts = days + [row.start for row in reported]
     if not starts:

@@ -119,8 +119,15 @@ class CancelReport(Entry, tag=5, gc=False, frozen=True):
     digest: int
 
 
+COUNTERS = "counters"
+"""The kind of a report that gives no amount: it is no cost, not even one of 0."""
+
+
 class CostReport(Entry, tag=6, gc=False, frozen=True):
-    """A cost row, for `k:<cost_id>`; `amount` in reporting micros over [start, end)."""
+    """A cost row, for `k:<cost_id>`; `amount` in reporting micros over [start, end).
+
+    `reported` are the network's own figures by name, sorted: counts, `engagements/<kind>`, and `platform_value` in reporting micros.
+    """
 
     start: int
     end: int
@@ -131,6 +138,7 @@ class CostReport(Entry, tag=6, gc=False, frozen=True):
     campaign: str
     amount: int
     digest: int
+    reported: tuple[tuple[str, int], ...] = ()
 
 
 class OrderMove(Entry, tag=7, gc=False, frozen=True):

@@ -194,8 +194,9 @@ def unpack_node(packed: bytes, names: Names) -> Node:
     if fields[1] == _ANSWER:
         t, question, dims, score, digest = fields[2]
         return Answer(t, question, tuple(dims), score, digest)
-    start, end, reported_at, kind, dims, amount, digest = fields[2]
-    return CostRow(start, end, reported_at, kind, tuple(dims), amount, digest)
+    start, end, reported_at, kind, dims, amount, digest, *more = fields[2]
+    figures = tuple((name, number) for name, number in more[0]) if more else ()
+    return CostRow(start, end, reported_at, kind, tuple(dims), amount, digest, figures)
 
 
 def pack_person(person: Person, names: Names, memo: Memo) -> bytes:

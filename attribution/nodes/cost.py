@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from attribution.nodes.base import Context, Folded
 from attribution.nodes.state import CostRow
-from models.wire import CostReport
+from models.wire import COUNTERS, CostReport
 
 
 def fold_cost(node: CostRow | None, entry: CostReport, context: Context) -> Folded:
     """The report with the latest `reported_at` is the row; of equal ones, the smallest content hash."""
     row = CostRow(
         entry.start, entry.end, entry.reported_at, entry.kind,
-        (entry.channel, entry.network, entry.campaign), entry.amount, entry.digest,
+        (entry.channel, entry.network, entry.campaign), entry.amount, entry.digest, entry.reported,
     )  # fmt: skip
     if node is not None and (node.reported_at, -node.digest) >= (row.reported_at, -row.digest):
         return Folded(node, dropped="duplicate")
@@ -20,7 +20,7 @@ def fold_cost(node: CostRow | None, entry: CostReport, context: Context) -> Fold
 
 def accrual_end(row: CostRow) -> int:
     """A media row's amount is what was spent when it was reported, so it has accrued by then."""
-    if row.kind == "media" and row.start < row.reported_at < row.end:
+    if row.kind in ("media", COUNTERS) and row.start < row.reported_at < row.end:
         return row.reported_at
     return row.end
 

@@ -169,7 +169,7 @@ class Order(NamedTuple):
 
 
 class CostRow(NamedTuple):
-    """A cost as last reported; `amount` in reporting micros over [start, end)."""
+    """A cost as last reported; `amount` in reporting micros over [start, end); `reported` as in `models.wire.CostReport`."""
 
     start: int
     end: int
@@ -178,6 +178,7 @@ class CostRow(NamedTuple):
     dims: Dims
     amount: int
     digest: int
+    reported: tuple[tuple[str, int], ...] = ()
 
 
 class Answer(NamedTuple):

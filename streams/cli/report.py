@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import orjson
 import typer
@@ -29,6 +29,9 @@ from streams.cli.common import (
 )
 from streams.cli.numbers import replayed, stored
 
+if TYPE_CHECKING:
+    from attribution.nodes.state import CostRow
+
 NAME = "report"
 LABELS = ("channel", "network", "campaign", "model", "basis", "conversion", "currency")
 """The labels of a line of CSV, in order; what a metric does not have is empty."""
@@ -40,6 +43,7 @@ class Report(NamedTuple):
     marketing: Marketing
     end: int
     rows: list[Any]
+    costs: list[CostRow]
 
 
 class Line(NamedTuple):
@@ -132,12 +136,12 @@ def _replayed(infra: Infrastructure, source: Path) -> Report:
     replay = replayed(infra, source)
     sums = Sums.of(replay.rollups, replay.marketing, replay.highest)
     ledger = Ledger((cost for _, cost in replay.costs()), sums.own, replay.highest, spread=sums.spread())
-    return Report(replay.marketing, replay.highest, rows(sums, ledger))
+    return Report(replay.marketing, replay.highest, rows(sums, ledger), [cost for _, cost in replay.costs()])
 
 
 def _stored(infra: Infrastructure) -> Report:
     view = stored(infra)
-    return Report(view.marketing, view.end, view.rows)
+    return Report(view.marketing, view.end, view.rows, list(view.costs.values()))
 
 
 # What is written.
@@ -189,6 +193,13 @@ def as_object(found: Report, period: str) -> dict[str, Any]:
         "rows": [
             {"level": line.level, "metric": line.metric, **line.labels, "value": plain(line.value)}
             for line in lines(found, period)
+        ],
+        "platform": [
+            {
+                name: value if isinstance(value, str) or value is None else plain(value)
+                for name, value in one._asdict().items()
+            }
+            for one in beside(found, period)
         ],
     }
 
@@ -267,7 +278,58 @@ def _show(found: Report, period: str) -> None:
         f"{name} {shown(read.total.get(metric), **how)}" for name, metric, how in _blended() if metric in read.total
     ]
     say(", ".join(blended) or "no number of all orders in this period")
+    _show_claims(found, period)
     say(f"configuration {found.marketing.digest()}")
+
+
+class Beside(NamedTuple):
+    """What a network claims of purchases and their revenue in a period, and what the first headline model attributes to it."""
+
+    channel: str
+    network: str
+    claimed: Decimal | None
+    attributed: Decimal | int
+    claimed_value: Decimal | None
+    attributed_value: Decimal | int
+
+
+def beside(found: Report, period: str) -> list[Beside]:
+    """Platform claims beside ours, of every channel and network that reports any."""
+    from attribution.claims import CONVERSIONS, VALUE, claims
+    from attribution.families import units
+    from attribution.rollups import Calendar
+    from attribution.windows import spans
+
+    span = spans(found.end, Calendar(found.marketing.time_zone)).get(period)
+    if span is None:
+        return []
+    ours = board(found, period).channels
+    lines_ = []
+    for (channel, network), figures in claims(found.costs, span.low, max(span.stop, found.end)):
+        if CONVERSIONS in figures or VALUE in figures:
+            said = ours.get((channel, network), {})
+            value = units(figures[VALUE]) if VALUE in figures else None
+            count = Decimal(figures[CONVERSIONS]) if CONVERSIONS in figures else None
+            attributed = said.get("attributed_conversions", 0), said.get("attributed_revenue", 0)
+            lines_.append(Beside(channel, network, count, attributed[0], value, attributed[1]))
+    return lines_
+
+
+def _show_claims(found: Report, period: str) -> None:
+    lines_ = beside(found, period)
+    if not lines_:
+        return
+    headings = ("conversions claimed", "attributed", "difference", "value claimed", "attributed", "difference")
+    made = table("channel", "network", *headings, title="platform claims")
+    for column in made.columns[2:]:
+        column.justify = "right"
+    for one in lines_:
+        cells = []
+        for claimed, ours in ((one.claimed, one.attributed), (one.claimed_value, one.attributed_value)):
+            cells += [shown(claimed), shown(ours), shown(None if claimed is None else claimed - ours)]
+        made.add_row(*row(one.channel, one.network, *cells))
+    console().print(made)
+    say()
 
 
 def _blended() -> Iterable[tuple[str, str, dict[str, Any]]]:

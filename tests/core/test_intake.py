@@ -230,8 +230,10 @@ def test_entries_carry_what_the_event_says() -> None:
     crowd = take("touchpoints", without(VISIT, "anonymous_id") | {"type": "engagement", "kind": "like"}).entry
     assert isinstance(crowd, Touch)
     assert (crowd.key, crowd.kind) == ("e:e1", "like")
-    # Counters alone are valid, and so far without effect; so are the types that touch nothing.
-    assert take("costs", without(COST, "amount") | {"clicks": 3}).entry is None
+    # Counters alone are valid, and no cost; the types that touch nothing have no effect.
+    counted = take("costs", without(COST, "amount") | {"clicks": 3}).entry
+    assert isinstance(counted, CostReport)
+    assert (counted.kind, counted.amount, counted.reported) == ("counters", 0, (("clicks", 3),))
     for kind in ("identify", "survey_response", "forget"):
         assert take("touchpoints", VISIT | {"type": kind}).entry is None
 

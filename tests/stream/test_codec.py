@@ -131,7 +131,8 @@ ORDERS = st.builds(
     Order, st.lists(REPORTS, max_size=3).map(tuple), st.lists(REFUNDS, max_size=3).map(tuple), maybe(IDS),
     st.lists(st.tuples(TIMES, IDS, IDS), max_size=2).map(tuple),
 )  # fmt: skip
-COSTS = st.builds(CostRow, TIMES, TIMES, TIMES, NAMES, DIMS, MICROS, DIGESTS)
+FIGURES = st.lists(st.tuples(NAMES, MICROS), max_size=3).map(tuple)
+COSTS = st.builds(CostRow, TIMES, TIMES, TIMES, NAMES, DIMS, MICROS, DIGESTS, FIGURES)
 NODES: st.SearchStrategy[Node] = PERSONS | devices() | customers() | ORDERS | COSTS
 LIMITS = settings(max_examples=300, deadline=None)
 

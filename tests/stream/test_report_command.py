@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from html.parser import HTMLParser
@@ -187,3 +188,18 @@ def test_a_name_is_no_formula_to_a_spreadsheet(shop: Path) -> None:
     click = CLICK | {"campaign": "=HYPERLINK(1)"}
     (shop / "clicks.jsonl").write_text(json.dumps(click) + "\n")
     assert ",'=HYPERLINK(1)," in run("--input", shop, "--csv").stdout
+
+
+def test_what_a_network_claims_stands_beside_what_is_attributed_to_it(shop: Path) -> None:
+    claimed = COST | {"platform_conversions": 3, "platform_value": "9000"}
+    (shop / "costs.jsonl").write_text(json.dumps(claimed) + "\n")
+    (claim,) = json.loads(run("--input", shop, "--period", "7d", "--json").stdout)["platform"]
+    assert claim == {
+        "channel": "Paid Social", "network": "facebook", "claimed": "3", "attributed": "1", "claimed_value": "9000",
+        "attributed_value": "7500",
+    }  # fmt: skip
+    told = run("--input", shop, "--period", "7d").stdout
+    assert "platform claims" in told
+    assert re.search(r"facebook +3.00 +1.00 +2.00 +9,000.00 +7,500.00 +1,500.00", told)
+    (shop / "costs.jsonl").write_text(json.dumps(COST) + "\n")
+    assert "platform claims" not in run("--input", shop, "--period", "7d").stdout
