@@ -106,6 +106,7 @@ class Runtime:
         self.owner = owner()
         self.wall: Callable[[], float] = time.time
         self.clock: Callable[[], float] = time.monotonic
+        self.cpu: Callable[[], float] = time.thread_time
         self.connect: Callable[..., Redis] = connect
         self.new_producer: Callable[[Infrastructure], AIOKafkaProducer] = new_producer
         self._producer: AIOKafkaProducer | None = None
@@ -157,7 +158,9 @@ class Runtime:
             redis, self.infra, self.marketing, self.metrics, self.pipeline, token=self._token, wall=self.wall,
             publish=lambda values: outbox.values("alerts", values),
         )  # fmt: skip
-        self.exporter = Exporter(redis, self.infra, self.marketing, self.metrics, self._leads, self.watch, **clocks)
+        self.exporter = Exporter(
+            redis, self.infra, self.marketing, self.metrics, self._leads, self.watch, cpu=self.cpu, **clocks
+        )
         marks = Marks(
             self.claims, outbox, self._at_end,
             interval=self.infra.mark_interval, idle_after=self.infra.idle_after,

@@ -41,7 +41,7 @@ BUSY = 15
 """A refresh takes at most about one part in this many of the time."""
 
 EAGER = 4
-"""The same for a look at what alerts and goals need, while nothing is behind."""
+"""The same for a look at what alerts and goals need, while nothing is behind; of CPU time, so that a busy machine does not delay alerts."""
 
 OWN_FAMILIES = {
     "parcours_as_of_timestamp_seconds": own_family("The end of the windows exported now."),
@@ -57,8 +57,10 @@ class Exporter:
     def __init__(
         self, redis: Redis, infra: Infrastructure, marketing: Marketing, metrics: Metrics, leads: Callable[[], bool],
         watch: Watch | None = None, *, wall: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic,
+        cpu: Callable[[], float] = time.thread_time,
     ) -> None:  # fmt: skip
-        """`watch` is shown the rows. `wall` tells the time in seconds since 1970, `clock` measures how old the last read is."""
+        """`watch` is shown the rows. `wall` tells the time in seconds since 1970, `clock` measures how old the last read is, `cpu` what
+        the calling thread has spent."""
         self._redis = redis
         self._infra = infra
         self._marketing = marketing
@@ -76,6 +78,8 @@ class Exporter:
         self._reached_at: float | None = None
         self._epoch: int | None = None
         self._pause = infra.refresh_interval
+        self._cpu = cpu
+        self._looked = 0.0
         self._watch = watch
         self._watched_at: float | None = None
         self._unrendered = False
@@ -110,7 +114,7 @@ class Exporter:
         if watch is None or not watch.active:
             self._render_at = 0.0
             return self._pause
-        return min(self._pause, max(self._infra.alert_interval, (BUSY if watch.behind else EAGER) * spent))
+        return min(self._pause, max(self._infra.alert_interval, BUSY * spent if watch.behind else EAGER * self._looked))
 
     async def refresh(self, *, render: bool = True) -> None:
         """Read what changed, show it to the watch, and render it when it makes a difference. Raises what Redis raises."""
@@ -173,6 +177,15 @@ class Exporter:
         self, view: View, read: list[Changes], end: int, watch: Watch | None, due: bool
     ) -> tuple[bool, Seen | None]:
         """In a thread: (whether rows are new, what the watch saw in them)."""
+        began = self._cpu()
+        try:
+            return self._look(view, read, end, watch, due)
+        finally:
+            self._looked = self._cpu() - began
+
+    def _look(
+        self, view: View, read: list[Changes], end: int, watch: Watch | None, due: bool
+    ) -> tuple[bool, Seen | None]:
         new = view.take(read, end, anew=due and watch is not None and watch.active)
         if watch is None or not (new or due):
             return new, None

@@ -37,6 +37,7 @@ class Watched:
         runtime.owner = worker.client
         runtime.wall = lambda: EPOCH + self.driver.now
         runtime.clock = lambda: self.driver.now
+        runtime.cpu = lambda: 0.0
 
     def arm(self, name: str, place: str) -> None:
         """The worker, once it has something to say, gets to `place` and no further."""
