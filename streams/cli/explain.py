@@ -14,7 +14,8 @@ from attribution.rules import Rules
 from attribution.touches import merge
 from models.results import Attribution, Credit
 from models.settings import Marketing
-from models.wire import CLASS_NAMES, CLICK, DIRECT, VIEW, VISIT, kind_and_sentiment
+from models.wire import CLASS_NAMES, CLICK, DIRECT, STAGE, VIEW, VISIT, kind_and_sentiment
+from streams.cli.belongs import Exchanged, LinkSeen, exchanged, links, shared
 from streams.cli.common import ago
 
 _REASONS = {
@@ -32,7 +33,7 @@ _WHY = {
 
 
 class Seen(Struct, kw_only=True):
-    """A touch event of a journey. `taken_as`: touch, landing, same visit, or filtered, by which filter."""
+    """A touch event of a journey. `taken_as`: touch, landing, same visit, stage, or filtered, by which filter. `device`: it came through."""
 
     event_id: str
     occurred_at: str
@@ -43,6 +44,7 @@ class Seen(Struct, kw_only=True):
     network: str
     campaign: str
     taken_as: str
+    device: str | None = None
 
 
 class Part(Struct, kw_only=True):
@@ -80,6 +82,11 @@ class Journey(Struct, kw_only=True):
     currency: str
     touches: list[Seen]
     conversions: list[Told]
+    links: list[LinkSeen] = []
+    shared: bool = False
+    exchanged: list[Exchanged] = []
+    truncated: str | None = None
+    """Of a journey that grew too long: the time up to which touches are gone."""
 
 
 def explain(key: str, person: Person, marketing: Marketing) -> Journey:
@@ -96,16 +103,27 @@ def explain(key: str, person: Person, marketing: Marketing) -> Journey:
     return Journey(
         person=key,
         currency=marketing.reporting_currency,
-        touches=[_seen(event, touches, visits, repeated) for event in person.events],
+        touches=[
+            _seen(event, touches, visits, repeated, person.given.touches.get(event.event_id) if person.given else None)
+            for event in person.events
+        ],
         conversions=told,
+        links=links(person),
+        shared=shared(person, marketing),
+        exchanged=exchanged(person),
+        truncated=None if person.trimmed is None else moment(person.trimmed),
     )
 
 
-def _seen(event: JourneyEvent, touches: set[str], visits: set[str], repeated: set[str]) -> Seen:
+def _seen(
+    event: JourneyEvent, touches: set[str], visits: set[str], repeated: set[str], device: str | None
+) -> Seen:  # fmt: skip
     if event.flags:
         taken = "filtered: " + ", ".join(names(event.flags))
     elif event.event_id in repeated:
         taken = f"filtered: {DUPLICATE}"
+    elif event.cls == STAGE:
+        taken = "stage"
     elif event.event_id in touches:
         taken = "touch"
     else:
@@ -114,7 +132,7 @@ def _seen(event: JourneyEvent, touches: set[str], visits: set[str], repeated: se
     channel, network, campaign = event.dims
     return Seen(
         event_id=event.event_id, occurred_at=moment(event.t), t=event.t, touch_class=CLASS_NAMES[event.cls],
-        kind=kind_and_sentiment(event.kind)[0], channel=channel, network=network, campaign=campaign, taken_as=taken,
+        kind=kind_and_sentiment(event.kind)[0], channel=channel, network=network, campaign=campaign, taken_as=taken, device=device,
     )  # fmt: skip
 
 

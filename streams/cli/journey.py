@@ -64,12 +64,21 @@ async def _find(infra: Infrastructure, person: str) -> Journey:
 
 def _print(found: Journey) -> None:
     say(f"{found.person}: {len(found.touches)} touch events, {len(found.conversions)} conversions")
+    for link in found.links:
+        say(f"belongs to {link.customer} since {when(link.t)}")
+    if found.shared:
+        say("shared by too many customers: what is anonymous on it now is nobody's but its own")
+    for other in found.exchanged:
+        way = "came from" if found.person.startswith("c:") else "went to"
+        say(f"{other.touches} touch events and {other.conversions} conversions {way} {other.person}")
+    if found.truncated:
+        say(f"truncated: the journey grew too long, and touches up to {found.truncated} are gone")
     if found.touches:
-        shown = table("time (UTC)", "class", "kind", "channel", "network", "campaign", "taken as", "event")
+        shown = table("time (UTC)", "class", "kind", "channel", "network", "campaign", "taken as", "event", "device")
         for touch in found.touches:
             shown.add_row(*row(
                 when(touch.t), touch.touch_class, touch.kind, touch.channel, touch.network, touch.campaign,
-                touch.taken_as, touch.event_id,
+                touch.taken_as, touch.event_id, (touch.device or "").removeprefix("a:"),
             ))  # fmt: skip
         say()
         console().print(shown)

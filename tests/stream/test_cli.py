@@ -19,6 +19,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from typer.testing import CliRunner
 
+from attribution.nodes.state import Person
 from attribution.replay import Replay
 from attribution.report import report
 from models.errors import CATALOGUE
@@ -482,6 +483,33 @@ def test_a_journey_says_what_each_event_was_taken_as() -> None:
     assert [(seen.event_id, seen.taken_as) for seen in found.touches] == [
         ("c-1", "touch"), ("l", "landing"), ("m", "same visit"), ("n", "filtered: no_consent"),
     ]  # fmt: skip
+
+
+def test_a_journey_says_through_which_device_an_event_came_and_whose_a_device_is() -> None:
+    marketing = Marketing(device_customers=1, journey_max=2)
+    replay = Replay(marketing)
+    login = VISIT | {"type": "identify", "event_id": "i", "customer_id": "ana", "occurred_at": "2026-03-01T12:00:00Z"}
+    for topic, event in (("clicks", CLICK), ("touchpoints", login), ("purchases", ORDER)):
+        replay.take(topic, json.dumps(event).encode())
+    replay.finish()
+    device, customer = replay.nodes["a:device-7"], replay.nodes["c:ana"]
+    assert isinstance(device, Person)
+    assert isinstance(customer, Person)
+    seen = explain("a:device-7", device, marketing)
+    assert [(link.customer, link.since) for link in seen.links] == [("c:ana", "2026-03-01T12:00:00Z")]
+    assert [(one.person, one.touches, one.conversions) for one in seen.exchanged] == [("c:ana", 1, 1)]
+    assert (seen.touches, seen.conversions, seen.shared, seen.truncated) == ([], [], False, None)
+    hers = explain("c:ana", customer, marketing)
+    assert [(touch.event_id, touch.device) for touch in hers.touches] == [("c-1", "a:device-7")]
+    assert [(one.person, one.touches, one.conversions) for one in hers.exchanged] == [("a:device-7", 1, 1)]
+
+    for n, customer_id in enumerate(("ben", "ana", "ana", "ana")):
+        again = login | {"event_id": f"j{n}", "type": "visit", "customer_id": customer_id, "utm_source": f"s{n}"}
+        replay.take("touchpoints", json.dumps(again | {"occurred_at": f"2026-03-0{5 + n}T12:00:00Z"}).encode())
+    replay.finish()
+    device, customer = replay.nodes["a:device-7"], replay.nodes["c:ana"]
+    assert explain("a:device-7", device, marketing).shared  # type: ignore[arg-type]
+    assert explain("c:ana", customer, marketing).truncated == "2026-03-06T12:00:00Z"  # type: ignore[arg-type]
 
 
 # -- Kafka and Redis
