@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from msgspec import structs
 
@@ -155,6 +155,27 @@ def _snapshot(order: Order, entry: OrderReport | RefundReport | CancelReport) ->
         gross=convert(report.gross, *rate), net=convert(net, *rate), margin=margin, net_margin=net_margin,
         is_new=report.is_new, flags=0, gone=gone, source=report.source,
     )  # fmt: skip
+
+
+class Standing(NamedTuple):
+    """An order as it stands, in its own micros. `gone` says why it no longer counts; `t` is its time."""
+
+    t: int
+    currency: str
+    gross: int
+    net: int
+    gone: str | None
+
+
+def standing(order: Order) -> Standing | None:
+    """The order as all its reports, refunds and cancels say; None while no report of it is known."""
+    if not order.reports:
+        return None
+    report = _content(order)
+    steps = _cumulative(order, report)
+    refunded = steps[-1][1] if steps else 0
+    gone = _gone(order, report, refunded)
+    return Standing(report.t, report.currency, report.gross, 0 if gone else report.gross - refunded, gone)
 
 
 def _facts(order: Order) -> list[Fact]:

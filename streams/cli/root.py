@@ -24,6 +24,7 @@ from streams.cli import (
     journey,
     publish,
     rebuild,
+    reconcile,
     replay,
     report,
     simulate,
@@ -106,7 +107,7 @@ def root(
     """
 
 
-for module in (demo, worker, publish, replay, report, audit, simulate, check, journey, rebuild):
+for module in (demo, worker, publish, replay, report, audit, simulate, check, journey, reconcile, rebuild):
     app.command(module.NAME)(module.command)
 app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")

@@ -37,7 +37,7 @@ CLI = [sys.executable, "-m", "streams.cli"]
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60.0
 COMMANDS = (
-    "demo", "worker", "publish", "replay", "report", "audit", "simulate", "check", "journey", "topics create", "config check",
+    "demo", "worker", "publish", "replay", "report", "audit", "simulate", "check", "journey", "reconcile", "topics create", "config check",
 )  # fmt: skip
 CLICK = {
     "event_id": "c-1", "occurred_at": "2026-03-01T09:30:00+01:00", "anonymous_id": "device-7", "source": "ads",
