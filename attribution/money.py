@@ -10,6 +10,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import date as calendar_date
+from datetime import timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from fractions import Fraction
 
@@ -83,8 +84,15 @@ class Rates:
     def __init__(self, marketing: Marketing, rows: Iterable[Rate] = ()) -> None:
         self._reporting = marketing.reporting_currency
         table: dict[str, dict[str, tuple[int, int]]] = {}
+        # The last dates of rows that hold for so many days only, by (currency, date).
+        self._last: dict[tuple[str, str], str] = {}
         for row in (*rows, *marketing.rates):
-            table.setdefault(row.currency, {})[_checked_date(row)] = _parsed(row)
+            date = _checked_date(row)
+            table.setdefault(row.currency, {})[date] = _parsed(row)
+            self._last.pop((row.currency, date), None)
+            if row.days is not None:
+                last = calendar_date.fromisoformat(date) + timedelta(row.days - 1)
+                self._last[row.currency, date] = last.isoformat()
         self._rates = {
             currency: (sorted(by_date), [by_date[date] for date in sorted(by_date)])
             for currency, by_date in table.items()
@@ -107,6 +115,12 @@ class Rates:
         i = bisect_right(dates, date)
         if not i:
             message = f"the first rate from {currency} to {self._reporting} is of {dates[0]}, after {date}"
+            raise Rejected("missing_rate", "$.currency", message)
+        last = self._last.get((currency, dates[i - 1]))
+        if last is not None and date > last:
+            message = (
+                f"the rate from {currency} to {self._reporting} of {dates[i - 1]} holds until {last}, not on {date}"
+            )
             raise Rejected("missing_rate", "$.currency", message)
         return rates[i - 1]
 

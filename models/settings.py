@@ -106,11 +106,12 @@ class Conversion(_Table, frozen=True):
 
 
 class Rate(_Table, frozen=True):
-    """1 unit of `currency` is `rate` units of the reporting currency from `date` on (ISO date)."""
+    """1 unit of `currency` is `rate` units of the reporting currency from `date` on (ISO date), for at most `days` when given."""
 
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")]
     rate: str
     date: str = "1970-01-01"
+    days: Annotated[int, Meta(ge=1, le=10_000)] | None = None
 
 
 Name = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -289,6 +290,9 @@ class Marketing(_Table, frozen=True):
     spread: Spread = Spread()
     rates: tuple[Rate, ...] = ()
     rates_file: str | None = None
+    ecb_rates_since: Annotated[str, Meta(pattern=r"^(199\d|20\d\d)-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$")] | None = (
+        None
+    )
     topics: Topics = Topics()
     goals: tuple[Goal, ...] = ()
     benchmarks: tuple[Benchmark, ...] = ()

@@ -253,6 +253,7 @@ def test_the_examples_in_it_are_accepted_and_mean_something(tmp_path: Path) -> N
         "campaign_aliases",
         "claim_history",
         "conversions",
+        "ecb_rates_since",
         "filters",
         "goals",
         "history_since",
