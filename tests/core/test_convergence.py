@@ -34,6 +34,7 @@ from models.wire import (
     Withdrawal,
     decode_block,
 )
+from streams.blocks import partition_of
 from tests.core.driver import NO_CLOCK, Driver
 from tests.core.replayed import lines
 from tests.histories import History, generate
@@ -450,3 +451,48 @@ def test_withdrawal_beside_the_seal_with_since_previous() -> None:
     converged(
         driver, batch(marketing, [(s.split("/")[0], value) for s, values in records.items() for value in values]), ""
     )
+
+
+def keyed(prefix: str, partition: int) -> str:
+    """An id whose node, with this prefix, lives in this partition."""
+    return next(f"i{n}" for n in range(1000) if partition_of(f"{prefix}:i{n}", 3) == partition)
+
+
+def test_an_order_on_its_second_hop_is_waited_for() -> None:
+    """An order goes from its node to a device and on to the customer. When the device's partition has announced its watermark before
+    the order reached it, the customer's touches must not be forgotten on the word of that."""
+    day = "1d"
+    lookback = Lookback(click=day, view=day, engagement=day, direct=day)
+    marketing = Marketing(lateness=day, claim_history=day, lookback=lookback, topics=ONE_EACH)
+    order_id, device, customer = keyed("o", 0), keyed("a", 1), keyed("c", 2)
+    login = {"customer_id": customer, "type": "identify"}
+    bought = {"type": "order", "order_id": order_id, "revenue": "10", "currency": "EUR"}
+    hers, later = {"customer_id": customer, "network": "google"}, NOW + 90 * DAY
+    records = [
+        ("clicks/0", event("k1", NOW, None, **hers)),
+        ("touchpoints/0", event("l1", NOW, device, **login)),
+        ("purchases/0", event("p1", NOW + HOUR, device, **bought)),
+        ("clicks/0", event("k2", later, None, **hers)),
+        ("clicks/0", event("k3", later, None, **hers)),
+    ]
+    driver = Driver(marketing, Random(1))
+    for source, value in records[:3]:
+        send(driver, source, value)
+    driver.stitch(1, 1 << 30)
+    driver.stitch(2, 1 << 30)
+    send(driver, *records[3])
+    driver.mark(ALL, idle=True)
+    driver.stitch(1, 1 << 30)
+    driver.stitch(2, 1 << 30)
+    driver.mark(partitions=(1, 2))
+    driver.stitch(0, 1 << 30)  # the order, then the watermark
+    driver.mark(partitions=(0,))
+    driver.stitch(2, 1 << 30)
+    assert driver.progress(2).heard == later
+    send(driver, *records[4])
+    driver.stitch(2, 1 << 30)
+    driver.drain()
+    converged(driver, batch(marketing, [(source.split("/")[0], value) for source, value in records]), "second hop")
+    (made,) = driver.nodes()[f"c:{customer}"].conversions  # type: ignore[union-attr]
+    assert made.filed is not None
+    assert [touch.touch_id for touch in made.filed.touches] == ["k1"]

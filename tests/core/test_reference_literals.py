@@ -58,6 +58,13 @@ LEAST = {
     "report_replaces_click": 0.01,
     "own_cost": 0.25,
     "crowd": 0.12,
+    "hand_over": 0.20,
+    "claimed": 0.20,
+    "not_claimed": 0.09,
+    "shared": 0.08,
+    "several_devices": 0.05,
+    "echo": 0.05,
+    "anonymous_order_moves": 0.20,
     "two_persons": 0.15,
 }
 

@@ -1,0 +1,150 @@
+"""A device's node by hand: bounds, what outruns what, and what a withdrawal leaves."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from typing import Any
+
+from attribution.fold import fold
+from attribution.nodes import device as module
+from attribution.nodes.base import Context, Folded
+from attribution.nodes.state import Node, Person
+from attribution.rules import Rules
+from models.settings import DAY, HOUR, Marketing
+from models.wire import CLICK, AnyEntry, GivenTouch, Link, OrderMove, Touch, Withdrawal
+
+D0 = 1_767_225_600_000_000
+RULES = Rules(Marketing(journey_max=5), 1)
+
+
+class At:
+    """One node and what it has sent."""
+
+    def __init__(self, rules: Rules = RULES) -> None:
+        self.node: Node = None
+        self.rules = rules
+        self.moves: list[AnyEntry] = []
+
+    def take(self, entry: AnyEntry, watermark: int = -(1 << 62)) -> Folded:
+        folded = fold(self.node, entry, Context(self.rules, watermark, watermark))
+        if folded.dropped is None:
+            self.node = folded.node
+            self.moves += folded.moves
+        return folded
+
+    @property
+    def person(self) -> Person:
+        assert isinstance(self.node, Person)
+        return self.node
+
+
+def touch(n: int, t: int | None = None, key: str = "a:d") -> Touch:
+    at = D0 + n * HOUR if t is None else t
+    return Touch(key, n, 0, f"e{n}", at, CLICK, "click", "Email", "(none)", "news", None, 0, None, n)
+
+
+def given(n: int, by: str, t: int, digest: int = 1) -> GivenTouch:
+    return GivenTouch("c:x", n, 0, by, "e", t, CLICK, "click", "Email", "(none)", "news", None, 0, digest)
+
+
+def link(n: int, customer: str, t: int | None = None) -> Link:
+    return Link("a:d", n, 0, f"l{n:09}", D0 + n * HOUR if t is None else t, customer)
+
+
+def order(t: int, device: str | None = None, gone: str | None = None, net: int = 10**8) -> OrderMove:
+    return OrderMove("c:x", 0, 0, "O", t, "o", 10**8, net, None, None, None, 0, gone, device)
+
+
+def test_a_robot_on_a_linked_device_keeps_no_more_than_a_journey() -> None:
+    at = At()
+    at.take(link(0, "c:x"))
+    for n in range(1, 3_000):
+        at.take(touch(n, D0 + n * 60_000_000))
+    assert at.person.device is not None
+    assert len(at.person.device.touches) == 5
+    assert at.person.events == ()
+    assert at.person.trimmed == D0 + 2_994 * 60_000_000
+    assert at.take(touch(5_000, D0 + 2_994 * 60_000_000)).dropped == "trimmed"
+
+
+def test_links_are_bounded_by_what_can_still_change(monkeypatch: Any) -> None:
+    at = At(Rules(Marketing(lateness="1d", claim_history="1d")))
+    for n in range(400):
+        at.take(link(n, f"c:{n % 3}"), D0 + n * HOUR)
+    assert at.person.device is not None
+    # Two days by the hour, and the one before them.
+    assert len(at.person.device.links) in (49, 50)
+    monkeypatch.setattr(module, "LINKS_MAX", 10)
+    many = At()
+    for n in range(30):
+        many.take(link(n, f"c:{n}"))
+    assert many.person.device is not None
+    assert len(many.person.device.links) == 10
+    assert many.take(touch(19)).dropped == "trimmed"
+    assert many.take(touch(20)).dropped is None
+
+
+def test_of_one_hour_and_customer_the_earliest_link_is_kept_in_any_order() -> None:
+    entries = [link(1, "c:x", D0 + 5), link(2, "c:x", D0 + 3), link(3, "c:y", D0 + 4), link(4, "c:x", D0 + HOUR)]
+    found = set()
+    for order_ in permutations(entries):
+        at = At()
+        for entry in order_:
+            at.take(entry)
+        assert at.person.device is not None
+        found.add(at.person.device)
+    (device,) = found
+    assert [(one.t, one.customer) for one in device.links] == [(D0 + 3, "c:x"), (D0 + 4, "c:y"), (D0 + HOUR, "c:x")]
+
+
+def test_the_claim_ends_to_the_microsecond() -> None:
+    at = At()
+    first = D0 + 100 * DAY
+    at.take(touch(1, first - RULES.claim))
+    at.take(touch(2, first - RULES.claim - 1))
+    at.take(link(1, "c:x", first))
+    assert [move.event_id for move in at.moves if isinstance(move, GivenTouch)] == ["e1"]
+    assert [event.event_id for event in at.person.events] == ["e2"]
+
+
+def test_a_customers_own_event_beats_those_of_devices_in_any_order() -> None:
+    own = Touch("c:x", 9, 0, "e", D0 + 9, CLICK, "click", "Email", "(none)", "own", None, 0, None, 9)
+    entries: list[AnyEntry] = [own, given(1, "a:1", D0 + 5), given(2, "a:2", D0 + 3)]
+    found = set()
+    for order_ in permutations(entries):
+        at = At()
+        for entry in order_:
+            at.take(entry)
+        assert at.person.given is not None
+        found.add((at.person.events, frozenset(at.person.given.spare_touches), tuple(at.person.given.touches)))
+    ((events, spares, through),) = found
+    assert [(event.t, event.dims[2]) for event in events] == [(D0 + 9, "own")]
+    assert {spare.device for spare in spares} == {"a:1", "a:2"}
+    assert through == ()
+
+
+def test_a_withdrawal_takes_only_what_that_device_gave() -> None:
+    at = At()
+    at.take(given(1, "a:1", D0 + 5))
+    at.take(given(2, "a:2", D0 + 3))
+    at.take(Withdrawal("c:x", 3, 0, "a:3", "e", False))
+    assert [event.t for event in at.person.events] == [D0 + 3]
+    at.take(Withdrawal("c:x", 4, 0, "a:2", "e", False))
+    assert [event.t for event in at.person.events] == [D0 + 5], "the other device's stands again"
+    at.take(Withdrawal("c:x", 5, 0, "a:1", "e", False))
+    assert at.person == Person()
+
+
+def test_an_order_that_is_given_twice_counts_once_and_outlives_the_withdrawal_of_one() -> None:
+    """The order moves from one device to another, or to its customer directly: its withdrawal may come after it."""
+    for last in (None, "a:2"):
+        for withdrawn_first in (True, False):
+            at = At()
+            at.take(order(D0, "a:1"))
+            rest: list[AnyEntry] = [Withdrawal("c:x", 2, 0, "a:1", "o:O", True), order(D0, last, net=7 * 10**7)]
+            for entry in rest if withdrawn_first else reversed(rest):
+                at.take(entry)
+            assert [(one.id, one.net) for one in at.person.conversions] == [("o:O", 7 * 10**7)]
+            assert at.person.given is None or not at.person.given.spare_conversions
+            at.take(order(D0, last, gone="moved"))
+            assert at.person.conversions == ()
