@@ -20,7 +20,7 @@ from attribution.money import Rates, convert, to_micros
 from attribution.rollups import Calendar
 from attribution.rules import has_roles
 from models.errors import Rejected
-from models.events import AMOUNT_MAX, DECODERS, Cancel, Click, Cost, Event, Order, Refund, Touchpoint
+from models.events import AMOUNT_MAX, DECODERS, Acquisition, Cancel, Click, Cost, Event, Order, Refund, Touchpoint
 from models.results import NONE, UNALLOCATED
 from models.settings import DAY, MINUTE, Marketing, Rate
 from models.wire import (
@@ -108,6 +108,7 @@ class Intake:
     def __init__(self, marketing: Marketing, rates: Iterable[Rate] = ()) -> None:
         self._classify = Classifier(marketing)
         self._filters = Filters(marketing)
+        self._drop_ids = marketing.privacy.without_consent == "drop_ids"
         self._rates = Rates(marketing, rates)
         self._calendar = Calendar(marketing.time_zone)
         self._reporting = marketing.reporting_currency
@@ -160,9 +161,13 @@ class Intake:
             raise Rejected("no_person", "$.anonymous_id", "neither anonymous_id nor customer_id is usable")
         return person
 
+    def _nameless(self, event: Event) -> bool:
+        """Whether nothing that identifies its person may be stored of this click or touchpoint."""
+        return self._drop_ids and not event.consent and isinstance(event, Acquisition)
+
     def _with_link(self, event: Event, entries: tuple[AnyEntry, ...], t: int, offset: int) -> tuple[AnyEntry, ...]:
         """The entries, and the link that an event with both ids is."""
-        if event.customer_id is None or event.anonymous_id is None:
+        if event.customer_id is None or event.anonymous_id is None or self._nameless(event):
             return entries
         customer, device = self._usable("c:", event.customer_id), self._usable("a:", event.anonymous_id)
         if customer is None or device is None:
@@ -184,9 +189,11 @@ class Intake:
         source = self._classify.classify(event, ad=True)
         cost = None if event.cost is None else self._reporting_micros(event.cost, "$.cost", event.currency, t)
         flags = self._filters.flags(event)
+        nameless = self._nameless(event)
+        person = f"e:{event.event_id}" if nameless else self._somebody(event)
         entry = Touch(
-            self._somebody(event), offset, 0, event.event_id, t, CLICK, "click", source.channel, source.network,
-            source.campaign, source.click_id, flags, cost, digest,
+            person, offset, 0, event.event_id, t, CLICK, "click", source.channel, source.network, source.campaign,
+            None if nameless else source.click_id, flags, cost, digest,
         )  # fmt: skip
         return Taken(self._with_link(event, (entry,), t, offset), t, event.source or "", names(flags) if flags else ())
 
@@ -259,14 +266,15 @@ class Intake:
             cls, kind = ENGAGEMENT, engagement_kind(event.kind or kind, event.sentiment)
         else:
             cls = VIEW
-        person = self.person(event)
+        nameless = self._nameless(event)
+        person = None if nameless else self.person(event)
         if person is None:
-            if kind != "impression" and cls != ENGAGEMENT:
+            if not nameless and kind != "impression" and cls != ENGAGEMENT:
                 raise Rejected("no_person", "$.anonymous_id", "neither anonymous_id nor customer_id is usable")
             person = f"e:{event.event_id}"
         return Touch(
             person, offset, 0, event.event_id, t, cls, kind, source.channel, source.network, source.campaign,
-            source.click_id, self._filters.flags(event), None, digest,
+            None if nameless else source.click_id, self._filters.flags(event), None, digest,
         )  # fmt: skip
 
     def _purchase(self, event: Order | Refund | Cancel, offset: int, digest: int, _: int) -> Taken:

@@ -236,6 +236,12 @@ class Spread(_Table, frozen=True):
     shares: tuple[Share, ...] = ()
 
 
+class Privacy(_Table, frozen=True):
+    """What is stored of persons."""
+
+    without_consent: Literal["keep_ids", "drop_ids"] = "keep_ids"
+
+
 REBUILD_KEYS = ("topics", "time_zone", "reporting_currency", "junk_ids")
 WATCH_KEYS = ("goals", "benchmarks", "alerts", "silence")
 """What is looked at and not computed from: no part of the fold's configuration, so a change gives no new number."""
@@ -286,6 +292,7 @@ class Marketing(_Table, frozen=True):
         "00000000-0000-0000-0000-000000000000",
     )
     filters: Filters = Filters()
+    privacy: Privacy = Privacy()
     campaign_aliases: dict[str, str] = {}
     spread: Spread = Spread()
     rates: tuple[Rate, ...] = ()

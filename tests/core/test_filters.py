@@ -209,6 +209,30 @@ def test_all_filters_that_removed_an_event_are_named() -> None:
     assert taken_as(replayed(settings, body), settings) == {"k": "filtered: no_consent, bots, internal"}
 
 
+# --- privacy
+
+
+@pytest.mark.parametrize("topic", ["clicks", "touchpoints"])
+def test_with_drop_ids_nothing_that_identifies_is_stored_without_consent(topic: str) -> None:
+    body = visit(
+        "v", "10:00:00", anonymous_id="dev-7", customer_id="anna", click_id="secret", gclid="other-secret", cost="1"
+    )
+    for consent, setting in ((False, "drop_ids"), (False, "keep_ids"), (True, "drop_ids")):
+        intake = Intake(msgspec.convert({"privacy": {"without_consent": setting}}, Marketing))
+        entries = intake.take(topic, json.dumps(body | {"consent": consent}).encode(), NOW, 0).entries
+        packed = msgspec.msgpack.encode(entries)
+        known = [secret for secret in (b"dev-7", b"anna", b"secret") if secret in packed]
+        assert (known == []) == (setting == "drop_ids" and not consent)
+        assert len(entries) == (1 if known == [] else 2), "an event with both ids is a link too"
+
+
+def test_with_drop_ids_what_a_click_cost_was_spent_all_the_same_and_the_order_has_no_touch() -> None:
+    settings = msgspec.convert({"privacy": {"without_consent": "drop_ids"}}, Marketing)
+    replay = replayed(settings, click("k", "10:00:00", consent=False, cost=2), order("12:00:00"))
+    assert credited(replay) == ([], "no_touch_known")
+    assert counted(replay) == {"filtered_clicks": 1}
+
+
 # --- duplicate_clicks
 
 
