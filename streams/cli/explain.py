@@ -59,6 +59,15 @@ class Part(Struct, kw_only=True):
     percent: str
 
 
+class Considered(Struct, kw_only=True):
+    """A touch before a conversion: how old it was, how old it might have been, and what it was found to be."""
+
+    touch_id: str
+    age: str
+    window: str
+    verdict: str
+
+
 class Told(Struct, kw_only=True):
     """A conversion, its credits by model, and one sentence that says why."""
 
@@ -73,6 +82,7 @@ class Told(Struct, kw_only=True):
     net: str
     credits: dict[str, list[Part]]
     sentence: str
+    touches: list[Considered] = []
 
 
 class Journey(Struct, kw_only=True):
@@ -152,6 +162,7 @@ def _told(
         return told
     # What was filed is what counts; until it is, what would be.
     filed = conversion.filed or file_credit(person, touches, conversion, rules)
+    told.touches = _considered(touches, conversion, filed, rules)
     passed = _passed_over(touches, conversion, filed, rules)
     if filed.reason is not None:
         told.sentence = f"{subject} is (unattributed): {_REASONS.get(filed.reason, filed.reason)}{passed}."
@@ -181,25 +192,44 @@ def _called(part: Part) -> str:
     return part.channel if part.network == "(none)" else part.network
 
 
+def _considered(touches: list[JourneyEvent], conversion: Conversion, filed: Filed, rules: Rules) -> list[Considered]:
+    """Every touch before the conversion that is still known, and why it may earn credit or not."""
+    eligible = {touch.touch_id for touch in filed.touches}
+    found = []
+    for touch in touches:
+        if touch.t <= conversion.t:
+            window = ago(rules.window(touch.cls, touch.kind, touch.dims, conversion.type))
+            why = "eligible" if touch.event_id in eligible else _why_not(touch, touches, eligible, conversion, rules)[0]
+            age = ago(conversion.t - touch.t) if touch.t < conversion.t else "0"
+            found.append(Considered(touch_id=touch.event_id, age=age, window=window, verdict=why))
+    return found
+
+
 def _passed_over(touches: list[JourneyEvent], conversion: Conversion, filed: Filed, rules: Rules) -> str:
     """The latest touch before the conversion that was not eligible, and why; "" when all were."""
     eligible = {touch.touch_id for touch in filed.touches}
     for touch in reversed(touches):
-        if touch.t > conversion.t or touch.event_id in eligible:
-            continue
-        channel, network, _ = touch.dims
-        whose = f"{channel if network == '(none)' else network}'s {kind_and_sentiment(touch.kind)[0]}"
-        window = rules.window(touch.cls, touch.kind, touch.dims, conversion.type)
-        age = conversion.t - touch.t
-        if age > window:
-            return f"; {whose} was {ago(age)} old and its window is {ago(window)}"
-        if touch.cls in (CLICK, VISIT) and age < rules.fast_conversions:
-            return f"; {whose} is filtered by {FAST}: it was {ago(age)} old"
-        if touch.cls == DIRECT and rules.exclude_direct != "never":
-            return f"; the direct visit {ago(age)} before is excluded"
-        if touch.cls == VIEW and any(other.cls in (CLICK, VISIT) for other in touches if other.event_id in eligible):
-            return f"; {whose} earns nothing beside a click"
-        if rules.since_previous:
-            return f"; {whose} came before the previous conversion"
-        return f"; {whose} was not eligible when the credit was filed"
+        if touch.t <= conversion.t and touch.event_id not in eligible:
+            return "; " + _why_not(touch, touches, eligible, conversion, rules)[1]
     return ""
+
+
+def _why_not(
+    touch: JourneyEvent, touches: list[JourneyEvent], eligible: set[str], conversion: Conversion, rules: Rules
+) -> tuple[str, str]:
+    """Why a touch is not eligible: in two words, and as part of a sentence."""
+    channel, network, _ = touch.dims
+    whose = f"{channel if network == '(none)' else network}'s {kind_and_sentiment(touch.kind)[0]}"
+    window = rules.window(touch.cls, touch.kind, touch.dims, conversion.type)
+    age = conversion.t - touch.t
+    if age > window:
+        return "outside its window", f"{whose} was {ago(age)} old and its window is {ago(window)}"
+    if touch.cls in (CLICK, VISIT) and age < rules.fast_conversions:
+        return f"filtered: {FAST}", f"{whose} is filtered by {FAST}: it was {ago(age)} old"
+    if touch.cls == DIRECT and rules.exclude_direct != "never":
+        return "direct is excluded", f"the direct visit {ago(age)} before is excluded"
+    if touch.cls == VIEW and any(other.cls in (CLICK, VISIT) for other in touches if other.event_id in eligible):
+        return "gives way to a click", f"{whose} earns nothing beside a click"
+    if rules.since_previous:
+        return "before the previous conversion", f"{whose} came before the previous conversion"
+    return "not eligible when filed", f"{whose} was not eligible when the credit was filed"

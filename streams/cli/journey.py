@@ -87,6 +87,11 @@ def _print(found: Journey) -> None:
         say(
             f"{when(conversion.t)}  {conversion.type} {conversion.name}: {conversion.net} {found.currency} net, {conversion.status}"
         )
+        if conversion.touches:
+            shown = table("touch", "age", "window", "")
+            for touch in conversion.touches:
+                shown.add_row(*row(touch.touch_id, touch.age, touch.window, touch.verdict))
+            console().print(shown)
         if conversion.credits:
             shown = table("model", "credit")
             for model, credits in conversion.credits.items():

@@ -470,6 +470,28 @@ def test_a_journey_ends_in_one_sentence_per_conversion() -> None:
     ]
 
 
+def test_a_journey_says_of_each_touch_which_window_let_it_in_or_what_kept_it_out() -> None:
+    early = CLICK | {"event_id": "c-0", "utm_source": "linkedin", "occurred_at": "2026-01-31T09:30:00+01:00"}
+    email = VISIT | {"event_id": "e", "type": "email_open", "occurred_at": "2026-03-03T10:00:00Z"}
+    replay = Replay(Marketing(exclude_direct="always"))
+    for topic, event in (
+        ("clicks", CLICK),
+        ("clicks", early),
+        ("touchpoints", email),
+        ("touchpoints", VISIT),
+        ("purchases", ORDER),
+    ):
+        replay.take(topic, json.dumps(event).encode())
+    replay.finish()
+    (told,) = explain("a:device-7", replay.nodes["a:device-7"], replay.marketing).conversions  # type: ignore[arg-type]
+    assert {touch.touch_id: (touch.window, touch.verdict) for touch in told.touches} == {
+        "c-0": ("30 days", "outside its window"),
+        "c-1": ("30 days", "eligible"),
+        "e": ("1 day", "gives way to a click"),
+        VISIT["event_id"]: ("30 days", "direct is excluded"),
+    }
+
+
 def test_a_journey_says_what_each_event_was_taken_as() -> None:
     landing = VISIT | {"event_id": "l", "occurred_at": "2026-03-01T09:30:04+01:00", "click_id": "x"}
     again = VISIT | {"event_id": "m", "occurred_at": "2026-03-01T09:40:00+01:00"}
