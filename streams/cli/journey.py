@@ -89,8 +89,8 @@ def _print(found: Journey) -> None:
         )
         if conversion.touches:
             shown = table("touch", "age", "window", "")
-            for touch in conversion.touches:
-                shown.add_row(*row(touch.touch_id, touch.age, touch.window, touch.verdict))
+            for one in conversion.touches:
+                shown.add_row(*row(one.touch_id, one.age, one.window, one.verdict))
             console().print(shown)
         if conversion.credits:
             shown = table("model", "credit")
