@@ -21,11 +21,11 @@ MINUTES ?= 10
 BROKER ?=
 SEED ?=
 ARGS ?=
-SOURCES := $(wildcard models attribution streams tests bench docs/generate.py prometheus/build.py)
+SOURCES := $(wildcard models attribution streams tests bench docs/generate.py prometheus/build.py grafana)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test mutants kafka test-kafka check lint types imports format docs schemas rules lock bench chaos soak clean
+.PHONY: help install demo test mutants kafka test-kafka check lint types imports format docs schemas rules dashboards lock bench chaos soak clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ schemas: docs ## the same as docs
 
 rules: $(INSTALLED) ## write prometheus/rules/recorded.yml from the families in the code
 	@$(PY) prometheus/build.py
+
+dashboards: $(INSTALLED) ## write grafana/dashboards/ from the builders in grafana/
+	@$(PY) -m grafana.build
 
 # Without UPGRADE=1 the versions in the locks stay, as far as pyproject.toml still allows them.
 COMPILE = $(LINT)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
