@@ -58,9 +58,6 @@ window = "30d"
 network = "*"
 """
 EMPTY = {
-    "journeys Reach and frequency": "devices are not exported yet",
-    "journeys Assists, reach and conversion rate F": "devices are not exported yet",
-    "journeys Assists, reach and conversion rate G": "devices are not exported yet",
     "journeys Customers by the channel that acquired them C": "no cohort of 40 days is a year old",
     "journeys CSAT A": "the simulated shop asks no such question",
     "journeys Retention by cohort": "no cohort of 40 days has a whole month behind it",
