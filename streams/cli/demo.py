@@ -85,13 +85,14 @@ def _port_of(text: str, any_port: object) -> int | None:
 
 
 async def _run(demo: Demo, seconds: float | None, window: str, plain: bool) -> None:
-    from streams.demo import cancel_on_signals
+    from streams.demo import TOKEN, cancel_on_signals
 
     cancel_on_signals()
     say("Starting a broker, Redis and a worker...")
     await demo.start()
     await _load(demo, plain)
     say()
+    say(f"page     {demo.address}/ (token of its journeys: {TOKEN})")
     say(f"metrics  {demo.address}/metrics")
     say(f"ready    {demo.address}/readyz")
     say(f"status   {demo.address}/api/status")

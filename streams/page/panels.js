@@ -19,7 +19,7 @@ export function showAsOf(place, data, pulse) {
       behind.length > 0 && h("details", {}, h("summary", { "data-key": "behind", "aria-label": t("behind") }, `${count(behind.length)}…`),
         h("div", { class: "pop" }, h("p", {}, t("behind")), h("ul", {}, behind.map((item) => h("li", {}, name(item), " ", h("span", { class: "muted" }, moment(item.t, data.time_zone, data.as_of)))))))));
   }
-  if (pulse && pulse.lag !== null && pulse.lag !== undefined) facts.push(fact(t("lag"), t("records", { n: count(pulse.lag) })));
+  if (pulse && pulse.lag !== null && pulse.lag !== undefined) facts.push(fact(t("lag"), t(pulse.lag === 1 ? "record" : "records", { n: count(pulse.lag) })));
   if (data) {
     const nobody = data.channels.filter((row) => row.unattributed).reduce((sum, row) => sum + Number(row.values.attributed_conversions || 0), 0);
     const all = nobody + Number(data.total.attributed_conversions || 0);

@@ -366,7 +366,7 @@ def test_a_journey_needs_the_token(browser: WebDriver, site: Make) -> None:
     ask("c:42", TOKEN)
     until(browser, "return document.querySelectorAll('#journey .step').length === 3")
     shown = text(browser, "#journey")
-    for words in ("2 touch events, 1 conversions", "earned 100 %", "last_non_direct credits google", HOSTILE):
+    for words in ("Touch events: 2 · conversions: 1", "earned 100 %", "last_non_direct credits google", HOSTILE):
         assert words in shown
     assert TOKEN not in browser.current_url
     ask("c:43", TOKEN)
