@@ -100,7 +100,12 @@ def test_every_panel_has_a_finite_value_and_one_is_computed_again(
         one.publish(small.items, small.timestamps())
         one.settle()
         wanted = pytest.approx(float(revenue(small)))
-        until(f"the revenue is {wanted}", lambda: value("parcours", "Revenue") == wanted, 60, lambda: str(value("parcours", "Revenue")))
+        until(
+            f"the revenue is {wanted}",
+            lambda: value("parcours", "Revenue") == wanted,
+            60,
+            lambda: str(value("parcours", "Revenue")),
+        )
         until(f"orders are {orders(small)}", lambda: value("journeys", "New and returning") == orders(small), 60)
         epoch = int(one.redis().get("{parcours:0}epoch") or one.redis().get("{parcours:1}epoch"))
         assert value("pipeline", "Leader") == epoch
