@@ -354,7 +354,7 @@ class _Writer:
         self.conversions.append((t, person))
         report = self.base(t, person) | {"type": "order", "order_id": order_id} | money
         self.add("purchases", report)
-        if rng.random() < 0.3:
+        if rng.random() < 0.5:
             for _ in range(rng.choice((1, 1, 2))):
                 t2 = self.keep(t + rng.choice((0, 0, -SECOND, SECOND, HOUR)))
                 again = self.base(t2, self.person()) | {"type": "order", "order_id": order_id}
