@@ -142,7 +142,10 @@ def duplicate_facts(
     """What changes in the count of clicks when a journey that differs from `earliest` on becomes `after`."""
     if gap <= 0:
         return []
-    was, now = (duplicate_clicks(_since(events, earliest - gap), gap) for events in (before, after))
+    old, new = _since(before, earliest - gap), _since(after, earliest - gap)
+    if len(old) < 2 and len(new) < 2:
+        return []
+    was, now = duplicate_clicks(old, gap), duplicate_clicks(new, gap)
     if was == now:
         return []
     facts: list[Fact] = []

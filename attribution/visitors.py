@@ -68,6 +68,8 @@ def visitor_facts(before: Person, after: Person) -> list[Fact]:
         if before.conversions is conversions or not events or _standing(before.conversions) == _standing(conversions):
             return []
     elif before.conversions is conversions:
+        if _appended(before.events, events):
+            return []
         added = _added(before.events, events)
         if added is not None:
             if not _decides(events, added):
@@ -85,6 +87,14 @@ def _moves(was: Marks, now: Marks) -> list[Fact]:
 def _standing(conversions: Sequence[Conversion]) -> list[tuple[int, str]]:
     """What of conversions decides marks: amounts and credit do not."""
     return [(conversion.t, conversion.type) for conversion in conversions if conversion.gone is None]
+
+
+def _appended(before: Sequence[JourneyEvent], after: Sequence[JourneyEvent]) -> bool:
+    """Whether all that is new is a later event that is no visit: the common case, and nothing moves."""
+    n = len(before)
+    if len(after) != n + 1 or after[n].cls in _VISITS:
+        return False
+    return not n or (before[-1] is after[n - 1] and before[-1].t < after[n].t)
 
 
 def _added(before: Sequence[JourneyEvent], after: Sequence[JourneyEvent]) -> int | None:

@@ -54,7 +54,7 @@ needs_data = pytest.mark.skipif(
 )
 
 Records = list[tuple[str, bytes]]
-NEVER_TOUCHED = {"o:1", "o:2", "o:5", "o:7", "o:9"}
+NOT_KNOWN = {"o:1", "o:2", "o:5", "o:6", "o:7", "o:9"}
 GBP_OF_ORDER = {
     "1": "9.89", "2": "19.91", "3": "10.29", "4": "35.82", "5": "10.84", "6": "35.67", "7": "54.41", "8": "59.02", "9": "15.07",
 }  # fmt: skip
@@ -142,8 +142,8 @@ def test_in_pounds_three_of_nine_orders_are_attributed_in_a_30_day_window(exampl
     assert len(found) == 9
     assert total(found.values()) == Decimal("250.92")
     assert attributed(replay) == {"o:3": "10.29", "o:4": "35.82", "o:8": "59.02"}
-    assert {key for key, one in found.items() if one.reason == "no_touch_known"} == NEVER_TOUCHED
-    assert found["o:6"].reason == "outside_window"
+    assert {key for key, one in found.items() if one.reason == "no_touch_known"} == NOT_KNOWN
+    # Its only touches are older than the lookback and the history that a login claims together: as good as none (docs/semantics.md).
 
 
 @needs_data
