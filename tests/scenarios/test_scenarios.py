@@ -18,10 +18,12 @@ import msgspec
 import pytest
 
 import attribution.credit
+from attribution import filters, intake
 from attribution import fold as folds
-from attribution import intake
 from attribution.facts import (
+    CLICKS,
     CONVERSION,
+    FILTERED_CLICKS,
     NEW_CUSTOMERS,
     ORDERS,
     REFUNDS,
@@ -33,9 +35,11 @@ from attribution.facts import (
 from attribution.money import major
 from attribution.nodes import device, order, person
 from attribution.nodes.base import Folded
+from attribution.nodes.state import Person
 from attribution.visitors import ALL, converted, visitors
 from models.settings import DAY, Marketing, Topics, load_marketing
 from models.wire import CancelReport, RefundReport
+from streams.cli.explain import explain
 from tests.core.driver import Driver
 
 HERE = Path(__file__).parent
@@ -45,6 +49,8 @@ SOURCES = ("clicks/0", "touchpoints/0", "purchases/0", "costs/0")
 # Bucket size, measure, and whether it counts things one by one.
 TOTALS = {
     "orders": ("d", ORDERS, True),
+    "clicks": ("d", CLICKS, True),
+    "filtered_clicks": ("d", FILTERED_CLICKS, True),
     "visits": ("d", VISITS, True),
     "visitors": ("v", visitors(ALL), True),
     "converted": ("v", converted(ALL, "purchase"), True),
@@ -174,6 +180,13 @@ def setting(**changes: Any) -> Off:
     return lambda patch, marketing: msgspec.structs.replace(marketing, **changes)
 
 
+def unfiltered(**changes: Any) -> Off:
+    """A filter switched off as users do it."""
+    return lambda patch, marketing: msgspec.structs.replace(
+        marketing, filters=msgspec.structs.replace(marketing.filters, **changes)
+    )
+
+
 def patched(target: Any, name: str, value: Any) -> Off:
     def off(patch: pytest.MonkeyPatch, marketing: Marketing) -> Marketing:
         patch.setattr(target, name, value)
@@ -215,6 +228,15 @@ def each_order_a_visitor(before: Any, after: Any) -> list[Any]:
 NO_LINKS = patched(intake.Intake, "_with_link", lambda self, event, entries, t, offset: entries)
 _cumulative, _conversion = order._cumulative, person.order_conversion
 
+# The scenario of each filter, and how users switch it off.
+OF_FILTERS: dict[str, tuple[str, dict[str, Any]]] = {
+    filters.BOTS_NAME: ("bots_earn_nothing", {"bots": False}),
+    filters.INTERNAL_NAME: ("internal_traffic", {"internal": False}),
+    filters.CONSENT_NAME: ("without_consent", {"no_consent": False}),
+    filters.DUPLICATE: ("double_click", {"duplicate_clicks": "0s"}),
+    filters.FAST: ("too_fast_to_be_a_person", {"fast_conversions": "0s"}),
+}
+
 OFF: dict[str, Off] = {
     "first_login_claims_history": owner(
         lambda key, known, t: known.links[0].customer if t >= known.links[0].t else key
@@ -243,6 +265,8 @@ OFF: dict[str, Off] = {
         person, "order_conversion", lambda entry: _conversion(entry)._replace(id=f"o:{entry.t}")
     ),
     "payment_provider": setting(payment_domains=()),
+    "own_domain": setting(own_domains=()),
+    **{name: unfiltered(**off) for name, off in OF_FILTERS.values()},
     "direct_over_credited": last_touch_for_all,
     "late_touch_restates": setting(lateness="1d"),
     "late_login_restates": setting(lateness="1d"),
@@ -264,6 +288,25 @@ def test_fails_with_its_rule_switched_off(name: str) -> None:
     expected = expected_of(name)
     with switched_off(name) as marketing:
         assert told(straight(marketing, events_of(name)), expected) != expected
+
+
+def test_every_filter_has_its_scenario() -> None:
+    assert set(OF_FILTERS) == set(filters.NAMES)
+
+
+@pytest.mark.parametrize("name", filters.NAMES)
+def test_a_journey_names_the_filter_while_it_is_on(name: str) -> None:
+    scenario, off = OF_FILTERS[name]
+    for on in (True, False):
+        marketing = settings_of(scenario)
+        if not on:
+            marketing = msgspec.structs.replace(marketing, filters=msgspec.structs.replace(marketing.filters, **off))
+        journeys = [
+            json.dumps(msgspec.to_builtins(explain(key, node, marketing)))
+            for key, node in straight(marketing, events_of(scenario)).nodes().items()
+            if isinstance(node, Person)
+        ]
+        assert any(f"filtered: {name}" in text or f"filtered by {name}" in text for text in journeys) is on
 
 
 def test_every_scenario_is_whole() -> None:
