@@ -67,14 +67,14 @@ def generate(seed: int) -> History:
         (writer.touch, 6),
         (writer.landing, 3),
         (writer.session, 3),
-        (writer.window_edge, 5),
+        (writer.window_edge, 7),
         (writer.run_up, 4),
         (writer.order, 3),
         (writer.stage, 2),
         (writer.duplicate, 2),
         (writer.login, 2),
-        (writer.hand_over, 2),
-        (writer.echo, 2),
+        (writer.hand_over, 3),
+        (writer.echo, 3),
         (writer.cost, 2),
         (writer.crowd, 1),
     )
@@ -240,7 +240,7 @@ class _Writer:
             if rng.random() < 0.6:
                 click["click_id"] = rng.choice(("k1", "k1", "k2"))
             self.add("clicks", click)
-        for _ in range(rng.choice((1, 1, 2))):
+        for _ in range(rng.choice((1, 2, 2))):
             v = t + rng.choice((0, SECOND, 5 * MINUTE, 5 * MINUTE + 1, 24 * HOUR, 24 * HOUR + 1, -1))
             visit = self.base(self.keep(v), person) | {"type": "visit"}
             visit |= rng.choice((source, source, {}, self.source()))
@@ -263,8 +263,8 @@ class _Writer:
         lookback = self.marketing.lookback
         windows = [lookback.click, lookback.view, lookback.engagement, lookback.direct]
         windows += [rule.window for rule in lookback.rules]
-        edge = c - micros(rng.choice(windows)) if rng.random() < 0.75 else c
-        self.add(*self.interaction(self.keep(edge + rng.choice((-1, 0, 0, 1))), dict(person)))
+        edge = c - micros(rng.choice(windows)) if rng.random() < 0.7 else c
+        self.add(*self.interaction(self.keep(edge + rng.choice((-1, -1, 0, 0, 1))), dict(person)))
 
     def run_up(self) -> None:
         """Several touches close before a known conversion, some at one instant."""
@@ -272,7 +272,7 @@ class _Writer:
         c, person = rng.choice(self.conversions) if self.conversions else (self.time(), self.person())
         t = c
         for _ in range(rng.choice((2, 3, 5))):
-            t -= rng.choice((0, SECOND, 29 * MINUTE, HOUR, 9 * HOUR, DAY + 1))
+            t -= rng.choice((0, 0, SECOND, 29 * MINUTE, HOUR, 9 * HOUR, DAY + 1))
             self.add(*self.interaction(self.keep(t), dict(person)))
 
     # Identity
@@ -327,8 +327,16 @@ class _Writer:
         if self._taken(first["event_id"], t):
             return
         body = {name: value for name, value in first.items() if name not in ("anonymous_id", "customer_id")}
-        body |= {"occurred_at": self.instant(self.keep(t))} | rng.choice((self.device(), self.customer()))
+        body |= {"occurred_at": self.instant(self.keep(t))} | rng.choice((self.device(), *[self.alias(first)] * 2))
         self.events.append((topic, body))
+
+    def alias(self, first: Body) -> Body:
+        """One of the ids that whoever sent this shows up with, and mostly another than it said."""
+        forms = [form for ids in self.ids for form in ids if any(first.get(name) == form[name] for name in form)]
+        singles = [{name: form[name]} for form in forms for name in form]
+        singles = [single for single in singles if person_key(single, self.marketing)]
+        others = [single for single in singles if not single.items() <= first.items()]
+        return dict(self.rng.choice(others)) if others else self.customer()
 
     # Conversions
 
@@ -427,17 +435,20 @@ class _Writer:
         """A cost row around something that happened, and perhaps its restatements."""
         rng = self.rng
         self.used += 1
+        if rng.random() < 0.3:
+            priced = {"cost": rng.choice(("0.35", "1", "2.5"))} | rng.choice(PAID)
+            self.add("clicks", self.base(self.time(), self.person()) | priced)
         clicks = [body for topic, body in self.events if topic == "clicks" and "cost" in body]
-        paid = rng.choice(PAID)
+        paid, kinds = rng.choice(PAID), ("media", "agency", "tool", "other")
         start = rng.choice(self.anchors)
-        if clicks and rng.random() < 0.7:
-            click = rng.choice(clicks)
+        # What a click says it cost gives way to a report around it: most of what follows is about such clicks.
+        if (clicks := [click for click in clicks if "network" in click and "campaign" in click]) and rng.random() < 0.7:
+            click, kinds = rng.choice(clicks), ("media", "media", "media", "other")
             start = moment(click["occurred_at"]) - rng.choice((0, 0, HOUR, 2 * HOUR))
-            paid = {name: click[name] for name in ("channel", "network", "campaign") if name in click}
-            paid = paid if len(paid) == 3 else rng.choice(PAID)
+            paid = {name: click[name] for name in ("channel", "network", "campaign")}
         start -= start % rng.choice((DAY, HOUR, HOUR, 1))
         end = start + rng.choice((HOUR, DAY, DAY, 30 * DAY, 1, 7 * HOUR + 1))
-        kind = rng.choice(("media", "media", "media", "agency", "tool", "other"))
+        kind = rng.choice(kinds)
         row: Body = {"cost_id": f"c{self.used}", "start": self.instant(start), "end": self.instant(end), "kind": kind}
         row |= paid if kind == "media" else rng.choice(SOURCES)
         if kind != "media" and rng.random() < 0.3:
