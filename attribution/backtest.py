@@ -12,8 +12,9 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from attribution.alerting import AlertState, Key, Names, advance
+from attribution.blocks import Found
 from attribution.costs import Ledger
-from attribution.kpi import Board, Found
+from attribution.kpi import Board
 from attribution.nodes.cost import accrual_end
 from attribution.readings import Held, read, stale
 from attribution.replay import Replay

@@ -1,16 +1,15 @@
 """The business families as data: what each metric is, where it is exported, and its formula.
 
-A ratio is Σ numerator / Σ denominator, and None where it is undefined. `METRICS` is the one list: the families, the rows, the
-budget and what others read of them (alerts, recording rules, documents) are made from it.
+`METRICS` and `PERSONS` are the one list: the families, the rows, the budget and what others read of them (reports, alerts, goals,
+recording rules, documents) are made from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import NamedTuple
 
-from attribution.costs import UNKNOWN, Spent
+from attribution import formulas as f
 from attribution.facts import (
     ASSISTED,
     ATTRIBUTED_MARGIN,
@@ -26,18 +25,9 @@ from attribution.facts import (
     REVENUE_GROSS,
     REVENUE_NET,
     VISITS,
-    Measure,
-    engagements,
     touch_count,
 )
-from attribution.rollups import Cell
-
-PURCHASE = "purchase"
-MARGIN_KNOWN = 95, 100
-"""The part of conversions whose margin must be known for a return on margin."""
-
-Labels = tuple[tuple[str, str], ...]
-_RATIO = Context(prec=12)
+from attribution.formulas import PURCHASE, Formula, Labels
 
 
 class Row(NamedTuple):
@@ -46,50 +36,6 @@ class Row(NamedTuple):
     family: str
     labels: Labels
     value: Decimal | int
-
-
-class Engagement(NamedTuple):
-    """Sums over engagements by kind and sentiment, under the configured points."""
-
-    all: int
-    counted: int
-    """Those of kinds with points above 0."""
-    gained: int
-    lost: int
-    """Points, as a positive number."""
-    positive: int
-    negative: int
-    with_sentiment: int
-
-
-class Scope(NamedTuple):
-    """One name of a level in one span of time.
-
-    `labels` are those of the level. `upto` has both sides of a ratio of cost up to `cut`, to where cost is known (None: no such ratio). `nobody` is
-    the credit of no channel, `all_visits` the visits of all channels.
-    """
-
-    labels: Labels
-    cell: Cell
-    spent: Spent
-    upto: tuple[Cell, Spent] | None
-    cut: int
-    engaged: Engagement
-    nobody: Cell
-    all_visits: int
-    maturity: Decimal | None
-
-
-class Which(NamedTuple):
-    """What an attributed sample is of; empty where a metric has no such label."""
-
-    model: str = ""
-    conversion: str = ""
-    basis: str = ""
-
-
-Value = Decimal | int | None
-Formula = Callable[[Scope, Which], Value]
 
 
 class Metric(NamedTuple):
@@ -112,212 +58,129 @@ class Metric(NamedTuple):
     ratio: bool = False
 
 
-def units(micros: int) -> Decimal:
-    """Micros in major units, exactly."""
-    return Decimal(micros).scaleb(-6)
-
-
-def quotient(numerator: int, denominator: int) -> Decimal | None:
-    """Twelve significant digits; None where undefined."""
-    return _RATIO.divide(Decimal(numerator), Decimal(denominator)) if denominator > 0 else None
-
-
-def cpa(spent: Spent, conversions: int) -> Decimal | None:
-    """Media cost per conversion (both in micros); None without known cost or conversions."""
-    return None if spent.media is None else quotient(spent.media, conversions)
-
-
-def roas(spent: Spent, revenue: int) -> Decimal | None:
-    """Revenue / media cost; None without cost."""
-    return None if spent.media is None else quotient(revenue, spent.media)
-
-
-def roi_on_revenue(spent: Spent, revenue: int) -> Decimal | None:
-    """(Revenue − total cost) / total cost; None without cost. The same on margin is `roi`."""
-    return None if spent.total is None else quotient(revenue - spent.total, spent.total)
-
-
-def per_total(spent: Spent, count: int) -> Decimal | None:
-    """Total cost per one of `count` (both in micros)."""
-    return None if spent.total is None else quotient(spent.total, count)
-
-
-def engaged(cell: Cell, points: Mapping[str, int]) -> Engagement:
-    """A cell's engagements. A kind without configured points has none."""
-    total = counted = gained = lost = positive = negative = told = 0
-    for kind, sentiment, n in engagements(cell):
-        total += n
-        worth = points.get(kind.casefold(), 0)
-        if worth > 0:
-            counted += n
-            gained += n * worth
-        else:
-            lost -= n * worth
-        if sentiment is not None:
-            told += n
-            positive += n * (sentiment > 0)
-            negative += n * (sentiment < 0)
-    return Engagement(total, counted, gained, lost, positive, negative, told)
-
-
-def _credit(name: str) -> Formula:
-    def formula(scope: Scope, which: Which) -> Value:
-        return units(scope.cell.get((name, *which), 0))
-
-    return formula
-
-
-def _count(measure: Measure) -> Formula:
-    return lambda scope, which: scope.cell.get(measure, 0)
-
-
-def _amount(measure: Measure) -> Formula:
-    return lambda scope, which: units(scope.cell.get(measure, 0))
-
-
-def _engagement(part: str) -> Formula:
-    i = Engagement._fields.index(part)
-    return lambda scope, which: scope.engaged[i]
-
-
-def _cost(part: str) -> Formula:
-    def formula(scope: Scope, which: Which) -> Value:
-        amount: int | None = getattr(scope.spent, part)
-        return None if amount is None else units(amount)
-
-    return formula
-
-
-def _upto(ratio: Callable[[Spent, int], Decimal | None], *measure: str) -> Formula:
-    """A ratio of cost to what is filed under a measure, both up to where cost is known. One name alone is an attributed measure."""
-
-    def formula(scope: Scope, which: Which) -> Value:
-        if scope.upto is None:
-            return None
-        cell, spent = scope.upto
-        key: Measure = (measure[0], *which) if len(measure) == 1 else measure  # type: ignore[assignment]
-        return ratio(spent, cell.get(key, 0))
-
-    return formula
-
-
-def _roi(scope: Scope, which: Which) -> Value:
-    if scope.upto is None:
-        return None
-    cell, spent = scope.upto
-    known, whole = MARGIN_KNOWN
-    conversions = cell.get((CONVERSIONS, *which), 0)
-    if cell.get((MARGIN_CONVERSIONS, *which), 0) * whole < conversions * known:
-        return None
-    return roi_on_revenue(spent, cell.get((ATTRIBUTED_MARGIN, *which), 0))
-
-
-def _media_per(scale: int) -> Callable[[Spent, int], Decimal | None]:
-    return lambda spent, count: None if spent.media is None else quotient(spent.media * scale, count * 1_000_000)
-
-
-def _of(numerator: Measure, denominator: Measure, scale: int = 1) -> Formula:
-    return lambda scope, which: quotient(scope.cell.get(numerator, 0), scope.cell.get(denominator, 0) * scale)
-
-
-def _traffic_share(scope: Scope, which: Which) -> Value:
-    return quotient(scope.cell.get(VISITS, 0), scope.all_visits)
-
-
-def _engagement_rate(scope: Scope, which: Which) -> Value:
-    return quotient(scope.engaged.counted, scope.cell.get(IMPRESSIONS, 0))
-
-
-def _net_sentiment(scope: Scope, which: Which) -> Value:
-    found = scope.engaged
-    return quotient(found.positive - found.negative, found.with_sentiment)
-
-
-def _points(scope: Scope, which: Which) -> Value:
-    return scope.engaged.gained - scope.engaged.lost
-
-
-def _everyone(name: str) -> Formula:
-    """Credit of all channels and of none: what there is, whichever model shares it."""
-
-    def formula(scope: Scope, which: Which) -> Value:
-        measure = (name, *which)
-        return units(scope.cell.get(measure, 0) + scope.nobody.get(measure, 0))
-
-    return formula
-
-
-def _projected_cpa(scope: Scope, which: Which) -> Value:
-    if scope.upto is None or scope.maturity is None:
-        return None
-    cell, spent = scope.upto
-    value = cpa(spent, cell.get((CONVERSIONS, *which), 0))
-    return None if value is None else _RATIO.multiply(value, scope.maturity)
-
-
 METRICS: tuple[Metric, ...] = (
     # Attributed sums.
-    Metric("attributed_conversions", "tcn", "wpbd", _credit(CONVERSIONS), "Conversions credited; fractions are shares.", "all", "all"),
-    Metric("attributed_revenue", "tcn", "wpbd", _credit(ATTRIBUTED_NET), "Net revenue, after refunds, credited.", "all", "valued", True),
-    Metric("attributed_margin", "tcn", "wp", _credit(ATTRIBUTED_MARGIN), "Net margin credited, of orders whose margin is known.", "all", PURCHASE, True),
-    Metric("attributed_new_customers", "tcn", "wp", _credit(NEW_CUSTOMERS), "First orders of new customers credited.", "all", PURCHASE),
+    Metric("attributed_conversions", "tcn", "wpbd", f.credit(CONVERSIONS), "Conversions credited; fractions are shares.", "all", "all"),
+    Metric("attributed_revenue", "tcn", "wpbd", f.credit(ATTRIBUTED_NET), "Net revenue, after refunds, credited.", "all", "valued", True),
+    Metric("attributed_margin", "tcn", "wp", f.credit(ATTRIBUTED_MARGIN), "Net margin credited, of orders whose margin is known.", "all", PURCHASE, True),
+    Metric("attributed_new_customers", "tcn", "wp", f.credit(NEW_CUSTOMERS), "First orders of new customers credited.", "all", PURCHASE),
     # Ratios of cost to credit.
-    Metric("cpa", "tcn", "wpbd", _upto(cpa, CONVERSIONS), "Cost per acquisition: media cost / net attributed conversions of the type.", "headline", "all", True, "media", True),
-    Metric("roas_ratio", "tcn", "wpbd", _upto(roas, ATTRIBUTED_NET), "Return on ad spend: net attributed revenue / media cost.", "headline", PURCHASE, False, "media", True),
-    Metric("roi_on_revenue_ratio", "tcn", "wpb", _upto(roi_on_revenue, ATTRIBUTED_NET), "(Net attributed revenue - total cost) / total cost; 0.5 is 50 percent.", "headline", PURCHASE, False, "total", True),
-    Metric("roi_ratio", "tcn", "wp", _roi, "(Net attributed margin - total cost) / total cost; absent when the margin of over 5 percent of conversions is unknown.", "headline", PURCHASE, False, "total", True),
-    Metric("cac", "tcn", "wp", _upto(per_total, NEW_CUSTOMERS), "Customer acquisition cost: total cost / attributed new customers.", "headline", PURCHASE, True, "total", True),
-    Metric("cpl", "tcn", "w", _upto(cpa, CONVERSIONS), "Cost per lead: media cost / net attributed conversions of the type that is the lead.", "headline", "lead", True, "media", True),
-    Metric("projected_cpa", "tc", "m", _projected_cpa, "CPA of the touch basis x maturity: what it will be when all credit has arrived.", "first", PURCHASE, True, "media", True),
+    Metric("cpa", "tcn", "wpbd", f.upto(f.cpa, CONVERSIONS), "Cost per acquisition: media cost / net attributed conversions of the type.", "headline", "all", True, "media", True),
+    Metric("roas_ratio", "tcn", "wpbd", f.upto(f.roas, ATTRIBUTED_NET), "Return on ad spend: net attributed revenue / media cost.", "headline", PURCHASE, False, "media", True),
+    Metric("roi_on_revenue_ratio", "tcn", "wpb", f.upto(f.roi_on_revenue, ATTRIBUTED_NET), "(Net attributed revenue - total cost) / total cost; 0.5 is 50 percent.", "headline", PURCHASE, False, "total", True),
+    Metric("roi_ratio", "tcn", "wp", f.roi, "(Net attributed margin - total cost) / total cost; absent when the margin of over 5 percent of conversions is unknown.", "headline", PURCHASE, False, "total", True),
+    Metric("cac", "tcn", "wp", f.upto(f.per_total, NEW_CUSTOMERS), "Customer acquisition cost: total cost / attributed new customers.", "headline", PURCHASE, True, "total", True),
+    Metric("cpl", "tcn", "w", f.upto(f.cpa, CONVERSIONS), "Cost per lead: media cost / net attributed conversions of the type that is the lead.", "headline", "lead", True, "media", True),
+    Metric("projected_cpa", "tc", "m", f.projected_cpa, "CPA of the touch basis x maturity: what it will be when all credit has arrived.", "first", PURCHASE, True, "media", True),
     Metric("maturity_ratio", "tc", "m", lambda scope, which: scope.maturity, "The part of the touches' credit that has arrived by now, by their cost.", "first", PURCHASE, False, "", True),
     # Cost.
-    Metric("cost", "tcn", "wpbd", _cost("total"), "All cost accrued: media, agency, tools, work.", money=True),
-    Metric("media_cost", "tcn", "wpbd", _cost("media"), "The part of the cost that was paid for media.", money=True),
-    Metric("cpc", "tcn", "w", _upto(_media_per(1), *CLICKS), "Cost per click: media cost / clicks.", "", "", True, "media", True),
-    Metric("cpm", "tcn", "w", _upto(_media_per(1000), *IMPRESSIONS), "Cost per thousand impressions: media cost / impressions x 1000.", "", "", True, "media", True),
+    Metric("cost", "tcn", "wpbd", f.cost("total"), "All cost accrued: media, agency, tools, work.", money=True),
+    Metric("media_cost", "tcn", "wpbd", f.cost("media"), "The part of the cost that was paid for media.", money=True),
+    Metric("cpc", "tcn", "w", f.upto(f.media_per(1), *CLICKS), "Cost per click: media cost / clicks.", "", "", True, "media", True),
+    Metric("cpm", "tcn", "w", f.upto(f.media_per(1000), *IMPRESSIONS), "Cost per thousand impressions: media cost / impressions x 1000.", "", "", True, "media", True),
     # Volumes.
     Metric("touches", "tcn", "vw", lambda scope, which: touch_count(scope.cell, scope.engaged.all), "Touches: clicks, views, engagements and visits; a click and its landing are one."),
-    Metric("clicks", "tcn", "vwpd", _count(CLICKS), "Clicks on ads and tracked links."),
-    Metric("impressions", "tcn", "vwp", _count(IMPRESSIONS), "Impressions."),
-    Metric("visits", "tcn", "vwpbd", _count(VISITS), "Visits; those less than 30 minutes apart without a new source are one."),
-    Metric("engagements", "tcn", "vw", _engagement("all"), "Likes, shares, comments, mentions and the like."),
-    Metric("email_opens", "tc", "vw", _count(EMAIL_OPENS), "Emails opened."),
-    Metric("ctr_ratio", "tcn", "w", _of(CLICKS, IMPRESSIONS), "Click-through rate: clicks / impressions.", ratio=True),
-    Metric("traffic_share_ratio", "c", "w", _traffic_share, "Visits / all visits.", ratio=True),
+    Metric("clicks", "tcn", "vwpd", f.count(CLICKS), "Clicks on ads and tracked links."),
+    Metric("impressions", "tcn", "vwp", f.count(IMPRESSIONS), "Impressions."),
+    Metric("visits", "tcn", "vwpbd", f.count(VISITS), "Visits; those less than 30 minutes apart without a new source are one."),
+    Metric("engagements", "tcn", "vw", f.engagement("all"), "Likes, shares, comments, mentions and the like."),
+    Metric("email_opens", "tc", "vw", f.count(EMAIL_OPENS), "Emails opened."),
+    Metric("ctr_ratio", "tcn", "w", f.of(CLICKS, IMPRESSIONS), "Click-through rate: clicks / impressions.", ratio=True),
+    Metric("traffic_share_ratio", "c", "w", f.traffic_share, "Visits / all visits.", ratio=True),
     Metric("assisted_conversions", "c", "w", lambda scope, which: scope.cell.get((ASSISTED, "", which.conversion, ""), 0), "Distinct conversions with an eligible touch from here, of which last touch gives nothing to here.", "", "all"),
     # Engagement.
-    Metric("engagement_points", "tc", "w", _points, "Configured points of engagements: gains less losses."),
-    Metric("engagement_points_gained", "tc", "w", _engagement("gained"), "Points of kinds that are worth something."),
-    Metric("engagement_points_lost", "tc", "w", _engagement("lost"), "Points of kinds that cost something, as a positive number."),
-    Metric("engagements_counted", "tc", "w", _engagement("counted"), "Engagements of kinds with points above 0."),
-    Metric("engagement_rate_by_impressions_ratio", "tc", "w", _engagement_rate, "Engagements of kinds with points above 0 / impressions.", ratio=True),
-    Metric("engagements_positive", "tc", "w", _engagement("positive"), "Engagements with sentiment 1."),
-    Metric("engagements_negative", "tc", "w", _engagement("negative"), "Engagements with sentiment -1."),
-    Metric("engagements_with_sentiment", "tc", "w", _engagement("with_sentiment"), "Engagements that came with a sentiment: -1, 0 or 1."),
-    Metric("net_sentiment_ratio", "tc", "w", _net_sentiment, "(Positive - negative) / engagements with a sentiment; from -1 to 1.", ratio=True),
+    Metric("engagement_points", "tc", "w", f.points, "Configured points of engagements: gains less losses."),
+    Metric("engagement_points_gained", "tc", "w", f.engagement("gained"), "Points of kinds that are worth something."),
+    Metric("engagement_points_lost", "tc", "w", f.engagement("lost"), "Points of kinds that cost something, as a positive number."),
+    Metric("engagements_counted", "tc", "w", f.engagement("counted"), "Engagements of kinds with points above 0."),
+    Metric("engagement_rate_by_impressions_ratio", "tc", "w", f.engagement_rate, "Engagements of kinds with points above 0 / impressions.", ratio=True),
+    Metric("engagements_positive", "tc", "w", f.engagement("positive"), "Engagements with sentiment 1."),
+    Metric("engagements_negative", "tc", "w", f.engagement("negative"), "Engagements with sentiment -1."),
+    Metric("engagements_with_sentiment", "tc", "w", f.engagement("with_sentiment"), "Engagements that came with a sentiment: -1, 0 or 1."),
+    Metric("net_sentiment_ratio", "tc", "w", f.net_sentiment, "(Positive - negative) / engagements with a sentiment; from -1 to 1.", ratio=True),
     # Blended: what there is, credited or not.
-    Metric("orders", "t", "vwpbd", _count(ORDERS), "Orders that were not taken away, credited or not."),
-    Metric("revenue", "t", "wpbd", _amount(REVENUE_NET), "Their net revenue: after refunds, without tax and shipping.", money=True),
-    Metric("revenue_gross", "t", "w", _amount(REVENUE_GROSS), "Their revenue before refunds.", money=True),
-    Metric("refunds", "t", "w", _amount(REFUNDS), "Refunds, by the date of the refund.", money=True),
-    Metric("margin", "t", "wp", _everyone(ATTRIBUTED_MARGIN), "Net margin of orders whose margin is known.", "hidden", PURCHASE, True),
-    Metric("margin_orders", "t", "wp", _everyone(MARGIN_CONVERSIONS), "Orders whose margin is known.", "hidden", PURCHASE),
-    Metric("new_customers", "t", "wp", _everyone(NEW_CUSTOMERS), "First orders of new customers.", "hidden", PURCHASE),
-    Metric("mer_ratio", "t", "wpb", _upto(roas, *REVENUE_NET), "Marketing efficiency ratio (blended ROAS): all net revenue / all media cost.", "", "", False, "media", True),
-    Metric("blended_cpa", "t", "wpb", _upto(lambda spent, orders: per_total(spent, orders * 1_000_000), *ORDERS), "Total cost / all orders.", "", "", True, "total", True),
-    Metric("orders_per_visit_ratio", "t", "wp", _of(ORDERS, VISITS), "Orders / visits.", ratio=True),
-    Metric("aov", "t", "wp", _of(REVENUE_NET, ORDERS, 1_000_000), "Average order value: net revenue / orders.", "", "", True, "", True),
+    Metric("orders", "t", "vwpbd", f.count(ORDERS), "Orders that were not taken away, credited or not."),
+    Metric("revenue", "t", "wpbd", f.amount(REVENUE_NET), "Their net revenue: after refunds, without tax and shipping.", money=True),
+    Metric("revenue_gross", "t", "w", f.amount(REVENUE_GROSS), "Their revenue before refunds.", money=True),
+    Metric("refunds", "t", "w", f.amount(REFUNDS), "Refunds, by the date of the refund.", money=True),
+    Metric("margin", "t", "wp", f.everyone(ATTRIBUTED_MARGIN), "Net margin of orders whose margin is known.", "hidden", PURCHASE, True),
+    Metric("margin_orders", "t", "wp", f.everyone(MARGIN_CONVERSIONS), "Orders whose margin is known.", "hidden", PURCHASE),
+    Metric("new_customers", "t", "wp", f.everyone(NEW_CUSTOMERS), "First orders of new customers.", "hidden", PURCHASE),
+    Metric("mer_ratio", "t", "wpb", f.upto(f.roas, *REVENUE_NET), "Marketing efficiency ratio (blended ROAS): all net revenue / all media cost.", "", "", False, "media", True),
+    Metric("blended_cpa", "t", "wpb", f.upto(lambda spent, orders: f.per_total(spent, orders * 1_000_000), *ORDERS), "Total cost / all orders.", "", "", True, "total", True),
+    Metric("orders_per_visit_ratio", "t", "wp", f.of(ORDERS, VISITS), "Orders / visits.", ratio=True),
+    Metric("aov", "t", "wp", f.of(REVENUE_NET, ORDERS, 1_000_000), "Average order value: net revenue / orders.", "", "", True, "", True),
 )  # fmt: skip
+
+
+# Of persons
+
+
+class Kind(NamedTuple):
+    """A metric of persons: the levels it is exported at, its labels beside the level's, and its help."""
+
+    levels: tuple[str, ...]
+    labels: tuple[str, ...]
+    help: str
+    type: str = "gauge"
+
+
+_BOTH, _CHANNEL, _TOTAL, _SOURCE = ("total", "channel"), ("channel",), ("total",), ("source",)
+_W, _C, _M = ("window",), ("conversion", "window"), ("currency",)
+PERSONS: dict[str, Kind] = {
+    "visitors": Kind(_BOTH, _W, "Distinct persons who visited."),
+    "converted_visitors": Kind(_BOTH, _C, "Distinct persons who visited and converted at or after that visit, by now."),
+    "conversion_rate_ratio": Kind(_BOTH, _C, "Converted visitors / visitors; never above 1."),
+    "visitor_share_ratio": Kind(_CHANNEL, _W, "Visitors / all visitors; one person can visit through several channels."),
+    "reach": Kind(_BOTH, _W, "Distinct devices with a touch, estimated to about 1 percent."),
+    "frequency": Kind(_BOTH, _W, "Impressions / reach."),
+    "self_reported_answers": Kind(_BOTH, _W, "Survey answers that named a channel."),
+    "self_reported_share_ratio": Kind(_CHANNEL, _W, "Answers naming the channel / answers that named one."),
+    "attributed_share_ratio": Kind(
+        _CHANNEL, _W, "Purchases attributed to the channel / attributed purchases, first headline model, conversion basis."
+    ),
+    "nps_answers": Kind(_TOTAL, _W, "Answers to how likely a recommendation is, 0 to 10."),
+    "nps_promoters": Kind(_TOTAL, _W, "Of these, 9 and 10."),
+    "nps_detractors": Kind(_TOTAL, _W, "Of these, up to 6."),
+    "nps_points": Kind(_TOTAL, _W, "Net promoter score: (promoters - detractors) / answers x 100, from -100 to 100."),
+    "csat_answers": Kind(_TOTAL, _W, "Answers to how satisfied a customer is, 1 to 5."),
+    "csat_satisfied": Kind(_TOTAL, _W, "Of these, 4 and 5."),
+    "csat_ratio": Kind(_TOTAL, _W, "Satisfied answers / answers."),
+    "time_to_convert_seconds": Kind(
+        _TOTAL, _C, "Conversions by the time since their first eligible touch; a restatement can lower it.", "histogram"
+    ),
+    "touches_to_convert": Kind(
+        _TOTAL, _C, "Conversions by the number of their eligible touches; a restatement can lower it.", "histogram"
+    ),
+    "purchases": Kind(_SOURCE, _W, "Orders by the tracker that reported them."),
+    "linked_purchases": Kind(_SOURCE, _W, "Of these, those whose person has any earlier touch."),
+    "link_ratio": Kind(_SOURCE, _W, "Linked purchases / purchases: when it falls, a tag is broken."),
+    "customers": Kind(_BOTH, (), "Customers acquired in the last twelve months, by the channel that acquired them."),
+    "repeat_customers": Kind(_BOTH, (), "Of these, those with a second order."),
+    "ambassadors": Kind(_BOTH, (), "Of these, those with a share, mention or referral after their first order."),
+    "customer_revenue": Kind(_BOTH, _M, "The net revenue of these customers so far."),
+    "customer_revenue_to_date": Kind(_BOTH, _M, "Customer revenue / customers."),
+    "clv_expected": Kind(_BOTH, _M, "Expected net revenue of a customer in the first 365 days."),
+    "repeat_ratio": Kind(_BOTH, (), "Repeat customers / customers."),
+    "ambassador_ratio": Kind(_BOTH, (), "Ambassadors / customers."),
+    "cohort_customers": Kind(_TOTAL, ("cohort",), "Customers by the month of their first order."),
+    "cohort_active": Kind(_TOTAL, ("cohort", "age_months"), "Of these, those who ordered at this age, in twelfths of a year."),
+    "cohort_retention_ratio": Kind(_TOTAL, ("cohort", "age_months"), "Active / customers of the cohort, once all have passed the age."),
+}  # fmt: skip
+"""Metrics of persons by name: `attribution.people` makes their rows."""
 
 
 # Families
 
 LEVELS = {"t": "total", "c": "channel", "n": "campaign"}
+"""The levels of `METRICS` by letter."""
 LEVEL_LABELS: dict[str, tuple[str, ...]] = {
     "total": (),
     "channel": ("channel", "network"),
     "campaign": ("channel", "network", "campaign"),
+    "source": ("source",),
 }
+"""The labels of each level; `source` is the tracker that sent an event."""
 _LEVEL_TEXT = {"total": "in all", "channel": "by channel and network", "campaign": "by channel, network and campaign"}
 _WHEN = {"": "", "baseline": "the same of an earlier time: ", "day": "of one day as known now: "}
 THROUGH = "parcours_cost_through_timestamp_seconds"
@@ -378,27 +241,17 @@ def _families() -> dict[str, Family]:
                 )
     text = "End of the contiguous known media cost: ratios take both sides up to it."
     found[THROUGH] = Family("gauge", text, LEVEL_LABELS["campaign"], "campaign", "cost_through", "", False)
+    for name, kind in PERSONS.items():
+        for level in kind.levels:
+            labels = (*LEVEL_LABELS[level], *kind.labels)
+            found[family_name(level, name)] = Family(
+                kind.type, kind.help, labels, level, name, "", name.endswith("_ratio")
+            )
     return found
 
 
 FAMILIES: dict[str, Family] = _families()
-"""Every family of `rows` by name."""
-
-
-def plus(a: Spent, b: Spent) -> Spent:
-    """Known with known; unknown adds nothing."""
-    return Spent(
-        b.media if a.media is None else a.media + (b.media or 0),
-        b.total if a.total is None else a.total + (b.total or 0),
-    )
-
-
-def total(costs: Iterable[Spent]) -> Spent:
-    """The sum of what is known."""
-    found = UNKNOWN
-    for cost in costs:
-        found = plus(found, cost)
-    return found
+"""Every family by name, those of persons last."""
 
 
 def plain(value: Decimal | int) -> str:

@@ -31,10 +31,11 @@ from attribution.facts import (
     engagements,
     touch_count,
 )
-from attribution.families import units
 from attribution.filing import NOBODY
+from attribution.formulas import units
 from attribution.rollups import Calendar, Cell
-from attribution.windows import Key, Sums, goal_days
+from attribution.running import Key
+from attribution.windows import Sums, goal_days
 from models.settings import Goal, Scope, micros
 
 RATIO = Context(prec=12)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
+from attribution.blocks import Block, Found
 from attribution.costs import UNKNOWN, Ledger, Spent, Through
 from attribution.facts import (
     ATTRIBUTED_MARGIN,
@@ -31,25 +32,17 @@ from attribution.facts import (
     VISITS,
     Measure,
 )
-from attribution.families import (
-    LEVEL_LABELS,
-    PURCHASE,
-    THROUGH,
-    Row,
-    Scope,
-    engaged,
-    plus,
-    total,
-    units,
-)
+from attribution.families import LEVEL_LABELS, THROUGH, Row
 from attribution.filing import NOBODY
+from attribution.formulas import PURCHASE, Scope, engaged, plus, total, units
 from attribution.listing import BUDGET, join, shown
 from attribution.maturity import Arrival
 from attribution.plan import Plan
 from attribution.rollups import Cell
 from attribution.rules import Dims, Rules
+from attribution.running import Key, Running, Span
 from attribution.spending import Spending, Table
-from attribution.windows import CAMPAIGN_TO_DATE, Key, Running, Span, Sums
+from attribution.windows import CAMPAIGN_TO_DATE, Sums
 from models.results import OTHER
 from models.settings import HOUR
 
@@ -59,33 +52,6 @@ _ORDERS: Key = TOTAL[:2]
 _ALL: Key = ()
 _CUT_CREDIT = (CONVERSIONS, ATTRIBUTED_NET, ATTRIBUTED_MARGIN, MARGIN_CONVERSIONS, NEW_CUSTOMERS)
 _CUT_COUNTS = (CLICKS, IMPRESSIONS, ORDERS, REVENUE_NET)
-
-
-class Block(NamedTuple):
-    """The rows of one name of a level in one span, and what they were made from."""
-
-    span: str
-    level: str
-    scope: Scope | None
-    rows: list[Row]
-
-
-class Found(NamedTuple):
-    """All rows, and by window the scopes they were made from as (level, scope): both sides of a ratio also where it is undefined."""
-
-    rows: list[Row]
-    scopes: dict[str, list[tuple[str, Scope]]]
-
-    @classmethod
-    def of(cls, blocks: Iterable[Block]) -> Found:
-        """What these blocks hold."""
-        rows: list[Row] = []
-        scopes: dict[str, list[tuple[str, Scope]]] = {}
-        for block in blocks:
-            rows += block.rows
-            if block.scope is not None:
-                scopes.setdefault(block.span, []).append((block.level, block.scope))
-        return cls(rows, scopes)
 
 
 class _Known(NamedTuple):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from attribution.facts import CONVERSION, CONVERSIONS, TOTAL
-from attribution.families import PURCHASE
 from attribution.filing import NOBODY
+from attribution.formulas import PURCHASE
 from attribution.plan import CAMPAIGN, CHANNEL, Plan
 from attribution.plan import NOBODY as UNCREDITED
 from attribution.plan import TOTAL as IN_ALL
 from attribution.rules import Dims
-from attribution.windows import Key, Sums
+from attribution.running import Key
+from attribution.windows import Sums
 from models.results import OTHER
 
 BUDGET = 30_000

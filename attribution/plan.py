@@ -6,20 +6,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from attribution.facts import CONVERSION, TOUCH
-from attribution.families import (
-    FAMILIES,
-    LEVELS,
-    METRICS,
-    PURCHASE,
-    THROUGH,
-    Formula,
-    Labels,
-    Metric,
-    Which,
-    family_name,
-)
+from attribution.families import FAMILIES, LEVELS, METRICS, THROUGH, Metric, family_name
+from attribution.formulas import PURCHASE, Formula, Labels, Which
 from attribution.rollups import Calendar
-from attribution.windows import CAMPAIGN_TO_DATE, Span, spans
+from attribution.running import Span
+from attribution.windows import CAMPAIGN_TO_DATE, spans
 from models.settings import Marketing
 
 TOTAL, CHANNEL, CAMPAIGN, NOBODY = "total", "channel", "campaign", "nobody"

@@ -7,11 +7,12 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from attribution.alerting import UNKNOWN, Key, Names, Reading, cost_reading, plain_reading
+from attribution.blocks import Found
 from attribution.costs import Ledger
 from attribution.facts import CONVERSIONS
-from attribution.families import Row, Scope, units
+from attribution.families import Row
+from attribution.formulas import Scope, units
 from attribution.goals import matches
-from attribution.kpi import Found
 from attribution.targets import STATISTICAL, family, level_of
 from models.results import NONE
 from models.settings import AlertRule, Marketing, micros

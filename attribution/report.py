@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from attribution.costs import UNKNOWN, Ledger, Own, Spent
 from attribution.facts import ATTRIBUTED_NET, CLICK_COST, CONVERSION, CONVERSIONS
-from attribution.families import PURCHASE, cpa, plain, plus, roas, roi_on_revenue
+from attribution.families import plain
 from attribution.filing import NOBODY
+from attribution.formulas import PURCHASE, cpa, plus, roas, roi_on_revenue
 from attribution.kpi import rows
 from attribution.listing import BUDGET, join
 from attribution.money import major
@@ -22,8 +23,9 @@ from attribution.reach import Devices
 from attribution.replay import Replay
 from attribution.rollups import RETENTION, Cell, Rollups
 from attribution.rules import Dims
+from attribution.running import Key
 from attribution.spread import Spread
-from attribution.windows import Key, Sums
+from attribution.windows import Sums
 from models.settings import Marketing
 from models.wire import COUNTERS
 

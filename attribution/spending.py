@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from attribution.costs import Ledger, Spent
-from attribution.families import plus
+from attribution.formulas import plus
 from attribution.rollups import Calendar
 from attribution.rules import Dims
-from attribution.windows import Span
+from attribution.running import Span
 
 Table = dict[Dims, Spent]
 

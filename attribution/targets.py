@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from attribution.facts import TOUCH
-from attribution.families import FAMILIES, LEVEL_LABELS, PURCHASE
+from attribution.families import FAMILIES, LEVEL_LABELS
+from attribution.formulas import PURCHASE
 from attribution.goals import ATTRIBUTED, OF_ORDERS, RATIOS, SUMS
 from attribution.windows import WINDOWS
 from models.errors import ConfigError

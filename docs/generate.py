@@ -12,8 +12,7 @@ from typing import Any
 
 import msgspec
 
-from attribution.families import FAMILIES, LEVEL_LABELS, METRICS, Metric, family_name
-from attribution.people import PERSONS
+from attribution.families import FAMILIES, LEVELS, METRICS, PERSONS, Metric, family_name
 from models import events, results
 from models.errors import CATALOGUE
 
@@ -93,7 +92,9 @@ def metrics(page: str) -> str:
         parts.append("\n")
     parts.append("### Persons\n\n| family | type | labels | meaning |\n|---|---|---|---|\n")
     parts += [
-        f"| `{name}` | {family.type} | {_shown(family.labels)} | {family.help} |\n" for name, family in PERSONS.items()
+        f"| `{name}` | {family.type} | {_shown(family.labels)} | {family.help} |\n"
+        for name, family in FAMILIES.items()
+        if family.metric in PERSONS
     ]
     parts.append("\n")
     return "".join([*parts, end, after])
@@ -102,11 +103,11 @@ def metrics(page: str) -> str:
 def _family_rows(group: str) -> Iterator[str]:
     """One row per metric and level; one for all levels when it is exported at each."""
     for metric in METRICS:
-        names = {level: family_name(level, metric.name, group) for level in LEVEL_LABELS}
+        names = {level: family_name(level, metric.name, group) for level in LEVELS.values()}
         known = {level: FAMILIES[name] for level, name in names.items() if name in FAMILIES}
         if not known or (not group and metric.spans == "b"):
             continue
-        if len(known) == len(LEVEL_LABELS):
+        if len(known) == len(LEVELS):
             labels = known["total"].labels
             yield _family_row(family_name("<level>", metric.name, group), ("level", *labels), metric)
         else:

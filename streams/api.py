@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from attribution.families import PURCHASE, THROUGH, Row, plain
+from attribution.families import THROUGH, Row, plain
 from attribution.filing import NOBODY
+from attribution.formulas import PURCHASE
 from attribution.windows import WINDOWS
 from models.errors import ConfigError
 from models.settings import Marketing

@@ -15,10 +15,10 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from attribution.families import FAMILIES, PURCHASE, Row, own_family, plain
+from attribution.families import FAMILIES, Row, own_family, plain
+from attribution.formulas import PURCHASE
 from attribution.listing import BUDGET
 from attribution.nodes.base import NEVER
-from attribution.people import PERSONS
 from attribution.windows import WINDOWS
 from models.settings import Infrastructure, Marketing
 from streams.alert_state import Lost
@@ -47,7 +47,7 @@ OWN_FAMILIES = {
     "parcours_as_of_timestamp_seconds": own_family("The end of the windows exported now."),
     "parcours_series": own_family(f"Business series exported now; the budget is {BUDGET}."),
 }
-BUSINESS = FAMILIES | PERSONS | OWN_FAMILIES
+BUSINESS = FAMILIES | OWN_FAMILIES
 """Every business family that is exported."""
 
 

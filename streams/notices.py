@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 import msgspec
 
 from attribution.alerting import AlertState, Change, Key, Reading, clear_of
-from attribution.families import LEVEL_LABELS, Family, Labels, Row, plain
+from attribution.families import LEVEL_LABELS, Family, Row, plain
+from attribution.formulas import Labels
 from attribution.goals import Standing
 from attribution.outcome import moment
 from models.results import Alert, Links

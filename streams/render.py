@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
-from attribution.families import Family, Labels, plain, series
+from attribution.families import Family, plain, series
+from attribution.formulas import Labels
 
 NAME_MAX = 100
 """Characters of a label value; a longer one ends in an ellipsis."""

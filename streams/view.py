@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from attribution.blocks import Block, Found
 from attribution.costs import Ledger
 from attribution.facts import Measure
 from attribution.families import Row
-from attribution.kpi import Block, Board, Found
+from attribution.kpi import Board
 from attribution.nodes.base import NEVER
 from attribution.nodes.cost import accrual_end
 from attribution.nodes.state import CostRow

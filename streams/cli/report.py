@@ -296,7 +296,7 @@ class Beside(NamedTuple):
 def beside(found: Report, period: str) -> list[Beside]:
     """Platform claims beside ours, of every channel and network that reports any."""
     from attribution.claims import CONVERSIONS, VALUE, claims
-    from attribution.families import units
+    from attribution.formulas import units
     from attribution.rollups import Calendar
     from attribution.windows import spans
 

@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from attribution.blocks import Found
 from attribution.costs import Ledger, Through
 from attribution.facts import (
     ASSISTED,
@@ -28,7 +29,7 @@ from attribution.facts import (
 )
 from attribution.families import FAMILIES, Row
 from attribution.filing import NOBODY
-from attribution.kpi import Board, Found, rows
+from attribution.kpi import Board, rows
 from attribution.nodes.state import CostRow
 from attribution.rollups import Calendar, Rollups
 from attribution.rules import Dims

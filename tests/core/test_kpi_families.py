@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from attribution.blocks import Found
 from attribution.costs import Ledger
 from attribution.facts import (
     ATTRIBUTED_MARGIN,
@@ -25,7 +26,7 @@ from attribution.facts import (
     Fact,
 )
 from attribution.families import FAMILIES, METRICS, Row
-from attribution.kpi import Board, Found, rows
+from attribution.kpi import Board, rows
 from attribution.listing import BUDGET
 from attribution.nodes.state import CostRow
 from attribution.plan import most

@@ -14,9 +14,9 @@ import pytest
 
 from attribution.cohorts import AGE, CUSTOMER_KEPT
 from attribution.facts import TOTAL, Measure
-from attribution.families import Row
+from attribution.families import FAMILIES, Row
 from attribution.nodes.survey import self_reported
-from attribution.people import PAIRS_MAX, PERSONS, SOURCES_MAX, WINDOWS, People
+from attribution.people import PAIRS_MAX, SOURCES_MAX, WINDOWS, People
 from attribution.replay import Replay
 from attribution.rollups import Bucket, Calendar
 from attribution.visitors import ALL, converted, visitors
@@ -438,7 +438,7 @@ def test_rows_have_the_labels_of_their_families() -> None:
     rows = People.of(run.rollups, MARKETING).rows(run.highest, base, reach)
     for family, labels, _ in rows:
         name = family.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
-        known = PERSONS.get(family) or PERSONS[name]
+        known = FAMILIES.get(family) or FAMILIES[name]
         assert [label for label, _ in labels if label != "le"] == list(known.labels), family
     assert {"parcours_total_reach", "parcours_channel_reach", "parcours_total_frequency"} <= {
         row.family for row in rows
