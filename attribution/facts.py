@@ -53,6 +53,8 @@ NEW_CUSTOMERS = "new_customers"
 
 ASSISTED = "assisted"
 """Carries a conversion type: conversions with an eligible touch of a channel and network that last touch gives nothing to."""
+UNATTRIBUTED_FOR = "unattributed"
+"""Carries a conversion type, and the reason in the place of the basis: conversions that no touch is credited for."""
 ENGAGED = "engagements"
 """Carries an engagement's kind, and its sentiment in the place of the basis."""
 CREDIT_AGE = "credit_age/"

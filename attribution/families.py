@@ -24,10 +24,14 @@ from attribution.facts import (
     REFUNDS,
     REVENUE_GROSS,
     REVENUE_NET,
+    UNATTRIBUTED_FOR,
     VISITS,
     touch_count,
 )
 from attribution.formulas import PURCHASE, Formula, Labels
+
+OF_MODELS = ("all", "headline", "first")
+"""Values of `Metric.models` that give a row per model and basis."""
 
 
 class Row(NamedTuple):
@@ -43,7 +47,7 @@ class Metric(NamedTuple):
 
     `levels`: t(otal), c(hannel), n (campaign). `spans`: v (5m), w (1h to 30d), p(eriods), b(aselines), d(ays), m (7d and 30d of the touch
     basis). `models`: "" without a model, all, headline (in periods, baselines, days and campaigns: always the first or the headline ones), or
-    first, or hidden: the first headline model, as all share the same. `conversions`: "" without the label, all, valued (see `attribution.plan`), purchase, lead. `cost`: which cost a ratio is of.
+    first, or hidden: the first headline model, as all share the same; reason: without a model, by why nothing is credited. `conversions`: "" without the label, all, valued (see `attribution.plan`), purchase, lead. `cost`: which cost a ratio is of.
     """
 
     name: str
@@ -63,6 +67,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("attributed_conversions", "tcn", "wpbd", f.credit(CONVERSIONS), "Conversions credited; fractions are shares.", "all", "all"),
     Metric("attributed_revenue", "tcn", "wpbd", f.credit(ATTRIBUTED_NET), "Net revenue, after refunds, credited.", "all", "valued", True),
     Metric("attributed_margin", "tcn", "wp", f.credit(ATTRIBUTED_MARGIN), "Net margin credited, of orders whose margin is known.", "all", PURCHASE, True),
+    Metric("unattributed_conversions", "t", "wp", lambda scope, which: scope.nobody.get((UNATTRIBUTED_FOR, *which), 0), "Conversions that no touch is credited for, by the first reason that holds.", "reason", "all"),
     Metric("attributed_new_customers", "tcn", "wp", f.credit(NEW_CUSTOMERS), "First orders of new customers credited.", "all", PURCHASE),
     # Ratios of cost to credit.
     Metric("cpa", "tcn", "wpbd", f.upto(f.cpa, CONVERSIONS), "Cost per acquisition: media cost / net attributed conversions of the type.", "headline", "all", True, "media", True),
@@ -217,10 +222,12 @@ def family_name(level: str, metric: str, group: str = "") -> str:
 
 def _labels(metric: Metric, level: str, group: str) -> tuple[str, ...]:
     names = list(LEVEL_LABELS[level])
-    if metric.models not in ("", "hidden"):
+    if metric.models in OF_MODELS:
         names += ["model", "basis"]
     if metric.conversions and metric.models != "hidden":
         names.append("conversion")
+    if metric.models == "reason":
+        names.append("reason")
     names += {"": ["window"], "baseline": ["window", "period"], "day": ["days_ago"]}[group]
     return tuple(names + ["currency"] * metric.money)
 

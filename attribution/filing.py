@@ -20,6 +20,7 @@ from attribution.facts import (
     MICRO,
     NEW_CUSTOMERS,
     TOUCH,
+    UNATTRIBUTED_FOR,
     VIEWS,
     Fact,
     engagement,
@@ -85,7 +86,8 @@ def conversion_facts(conversion: Conversion) -> list[Fact]:
         return []
     t, kind = conversion.t, conversion.type
     if not filed.touches:
-        return path_facts(conversion) + [
+        because: Fact = (t, NOBODY, (UNATTRIBUTED_FOR, "", kind, filed.reason or ""), 1)
+        return [*path_facts(conversion), because] + [
             (t, NOBODY, (name, model, kind, CONVERSION), sole[0])
             for model, _ in filed.weights
             for name, sole in shares(conversion, (1,))

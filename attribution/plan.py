@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from attribution.facts import CONVERSION, TOUCH
-from attribution.families import FAMILIES, LEVELS, METRICS, THROUGH, Metric, family_name
+from attribution.families import FAMILIES, LEVELS, METRICS, OF_MODELS, THROUGH, Metric, family_name
 from attribution.formulas import PURCHASE, Formula, Labels, Which
 from attribution.rollups import Calendar
 from attribution.running import Span
 from attribution.windows import CAMPAIGN_TO_DATE, spans
+from models.results import REASONS
 from models.settings import Marketing
 
 TOTAL, CHANNEL, CAMPAIGN, NOBODY = "total", "channel", "campaign", "nobody"
@@ -80,10 +81,12 @@ class Plan:
         money = (("currency", self._marketing.reporting_currency),) if metric.money else ()
         for which in self._which(metric, level, span):
             labels: Labels = ()
-            if metric.models not in ("", "hidden"):
+            if metric.models in OF_MODELS:
                 labels = (("model", which.model), ("basis", which.basis))
             if metric.conversions and metric.models != "hidden":
                 labels += (("conversion", which.conversion),)
+            if metric.models == "reason":
+                labels += (("reason", which.basis),)
             yield Sample(family, metric.formula, which, (*labels, *_when(span), *money))
 
     def _spans(self, metric: Metric, level: str, span: Span) -> bool:
@@ -110,6 +113,8 @@ class Plan:
         }[metric.conversions]
         if not metric.models:
             return [Which(conversion=kind) for kind in kinds]
+        if metric.models == "reason":
+            return [Which("", kind, reason) for kind in kinds for reason in REASONS]
         if metric.models == "hidden":
             return [Which(first[0], PURCHASE, CONVERSION)]
         if metric.models == "first":

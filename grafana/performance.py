@@ -66,24 +66,35 @@ def _freshness(sheet: Sheet, say: Say) -> None:
     sheet.row(say("How current the figures are", "Fraîcheur des chiffres"))
     sheet.stat(
         say("As of", "À jour à"), say("Where the windows end.", "Là où les périodes se terminent."), MOMENT,
-        Query(f"1000 * max({leader('as_of_timestamp_seconds')})", say("As of", "À jour à")), size=(6, 4),
+        Query(f"1000 * max({leader('as_of_timestamp_seconds')})", say("As of", "À jour à")), size=(4, 4),
     )  # fmt: skip
     sheet.stat(
         say("Cost known through", "Coûts connus jusqu’à"),
         say("The earliest end of known media cost: ratios of cost take both sides up to it. The pipeline's lag is beside it.", "La première fin des coûts média connus : les ratios de coût s’arrêtent là des deux côtés."),
-        MOMENT, Query(f"1000 * min({leader('cost_through_timestamp_seconds')})", say("Cost through", "Coûts jusqu’à")), size=(6, 4),
+        MOMENT, Query(f"1000 * min({leader('cost_through_timestamp_seconds')})", say("Cost through", "Coûts jusqu’à")), size=(4, 4),
     )  # fmt: skip
     sheet.stat(
         say("Lag", "Retard"), say("Records not yet applied, over all workers.", "Messages pas encore traités, tous serveurs confondus."), COUNT,
-        Query("sum(max by (topic, partition) (parcours_lag_records))", say("Records", "Messages")), size=(6, 4),
+        Query("sum(max by (topic, partition) (parcours_lag_records))", say("Records", "Messages")), size=(4, 4),
     )  # fmt: skip
     credit = "channel_attributed_conversions"
     labels = ATTRIBUTED.replace("$basis", "conversion")
     nobody = leader(credit, f"{labels},{NOBODY}")
     sheet.stat(
         say("Unattributed", "Non attribué"),
-        say("Conversions without a touch that may earn credit: none known, too old, trimmed, without consent, or filtered. A person's own reason is told by parcours journey.", "Conversions sans contact pouvant être crédité : aucun connu, trop ancien, écarté, sans consentement ou filtré. La raison de chacune : parcours journey."),
-        SHARE, Query(f"sum({nobody}) / (sum({leader(credit, labels)}) > 0)", say("Share", "Part")), size=(6, 4),
+        say("Conversions that no touch is credited for, among all. Beside it why; a person's own reason is told by parcours journey.", "Conversions qu’aucun contact ne crédite, parmi toutes. À côté, pourquoi ; la raison de chacune : parcours journey."),
+        SHARE, Query(f"sum({nobody}) / (sum({leader(credit, labels)}) > 0)", say("Share", "Part")), size=(4, 4),
+    )  # fmt: skip
+    why = 'conversion="$conversion",window="$window"'
+    reasons = {
+        "no_touch_known": say("no touch known", "aucun contact connu"), "outside_window": say("too old", "trop anciens"),
+        "filtered": say("filtered", "filtrés"), "no_consent": say("no consent", "sans consentement"),
+        "touches_trimmed": say("trimmed", "écartés"),
+    }  # fmt: skip
+    sheet.gauges(
+        say("Why unattributed", "Pourquoi non attribué"),
+        say("Conversions that no touch is credited for, by the first reason that holds: no touch is known, all are older than their windows, filtered or excluded, without consent, or cut from a journey grown too long.", "Conversions qu’aucun contact ne crédite, selon la première raison qui vaut : aucun contact connu, tous trop anciens, filtrés ou exclus, sans consentement, ou écartés d’un parcours trop long."),
+        COUNT, *(Query(leader("total_unattributed_conversions", f'{why},reason="{reason}"'), name) for reason, name in reasons.items()), size=(8, 4),
     )  # fmt: skip
 
 

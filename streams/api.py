@@ -168,6 +168,7 @@ class Figures:
             },
             "total": total,
             "baseline": self._baselines(chosen),
+            "unattributed": self._unattributed(chosen),
             "days": self._days("total", chosen).get((), {}),
             "channels": [
                 _named("channel", names) | {"values": values, "days": days.get(names, {})}
@@ -203,9 +204,17 @@ class Figures:
         found: dict[Names, dict[str, str]] = {}
         for _, _, metric, is_, value in self._samples.get((level, "window", chosen.window), ()):
             names = tuple(is_[name] for name in LEVELS[level])
-            if names[: len(only)] == only and _agrees(is_, chosen, Selection._fields):
+            if names[: len(only)] == only and "reason" not in is_ and _agrees(is_, chosen, Selection._fields):
                 found.setdefault(names, {})[metric] = value
         return found
+
+    def _unattributed(self, chosen: Selection) -> dict[str, str]:
+        """Conversions that no touch is credited for, by reason; without those of which there are none."""
+        return {
+            is_["reason"]: value
+            for _, _, _, is_, value in self._samples.get(("total", "window", chosen.window), ())
+            if "reason" in is_ and value != "0" and _agrees(is_, chosen, Selection._fields)
+        }
 
     def _baselines(self, chosen: Selection) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}

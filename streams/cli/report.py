@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from attribution.nodes.state import CostRow
 
 NAME = "report"
-LABELS = ("channel", "network", "campaign", "model", "basis", "conversion", "currency")
+LABELS = ("channel", "network", "campaign", "model", "basis", "conversion", "reason", "currency")
 """The labels of a line of CSV, in order; what a metric does not have is empty."""
 
 
@@ -220,7 +220,7 @@ def board(found: Report, period: str) -> Board:
         of = line.labels
         if (of.get("model", model), of.get("basis", "conversion")) != (model, "conversion"):
             continue
-        if of.get("conversion", "purchase") != "purchase":
+        if of.get("conversion", "purchase") != "purchase" or "reason" in of:
             continue
         names = tuple(of[name] for name in ("channel", "network", "campaign") if name in of)
         levels[line.level].setdefault(names, {})[line.metric] = line.value
@@ -278,8 +278,21 @@ def _show(found: Report, period: str) -> None:
         f"{name} {shown(read.total.get(metric), **how)}" for name, metric, how in _blended() if metric in read.total
     ]
     say(", ".join(blended) or "no number of all orders in this period")
+    nobodys = unattributed(found, period)
+    if nobodys:
+        say(f"unattributed {sum(nobodys.values())}: " + ", ".join(f"{n} {reason}" for reason, n in nobodys.items()))
     _show_claims(found, period)
     say(f"configuration {found.marketing.digest()}")
+
+
+def unattributed(found: Report, period: str) -> dict[str, int]:
+    """Purchases that no touch is credited for, by reason, the most frequent first; reasons without any are left out."""
+    counts = {
+        line.labels["reason"]: int(line.value)
+        for line in lines(found, period)
+        if "reason" in line.labels and line.labels["conversion"] == "purchase" and line.value
+    }
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
 class Beside(NamedTuple):

@@ -24,11 +24,17 @@ export function showAsOf(place, data, pulse) {
     const nobody = data.channels.filter((row) => row.unattributed).reduce((sum, row) => sum + Number(row.values.attributed_conversions || 0), 0);
     const all = nobody + Number(data.total.attributed_conversions || 0);
     facts.push(fact(t("unattributed_share"), all > 0 ? percent(nobody / all) : NONE,
-      h("details", {}, h("summary", { "data-key": "why", "aria-label": t("unattributed_why") }, "?"), h("div", { class: "pop" }, t("unattributed_why")))));
+      h("details", {}, h("summary", { "data-key": "why", "aria-label": t("unattributed_why") }, "?"), h("div", { class: "pop" }, h("p", {}, t("unattributed_why")), why(data.unattributed)))));
   }
   const open = [...place.querySelectorAll("details[open] > summary")].map((summary) => summary.dataset.key);
   fill(place, h("dl", {}, facts));
   for (const summary of place.querySelectorAll("summary")) if (open.includes(summary.dataset.key)) summary.parentElement.open = true;
+}
+
+/** Why conversions are unattributed: the most frequent reason first. */
+function why(reasons) {
+  const found = Object.entries(reasons).sort((a, b) => b[1] - a[1]);
+  return found.length > 0 && h("ul", {}, found.map(([reason, n]) => h("li", { "data-reason": reason, "data-value": n }, count(n), " ", t(`reason.${reason}`))));
 }
 
 export function showKpis(place, data) {

@@ -314,6 +314,7 @@ def test_assists_count_each_conversion_once_per_channel() -> None:
 
 def test_every_metric_has_an_expectation_here() -> None:
     here = {*CREDIT_NAMES, *PLAIN, "cpl", "assisted_conversions", "projected_cpa", "maturity_ratio"}
+    here.add("unattributed_conversions")  # tests/core/test_unattributed.py
     assert set(EMPTY_OF_METRICS) == here
 
 

@@ -17,6 +17,7 @@ HEADLINE = ("last_non_direct", "position_based")
 WINDOWS = {"1h": ("conversion",), "24h": ("conversion",), "7d": ("conversion", "touch"), "30d": ("conversion", "touch")}
 SHARE = {"1h": Decimal("0.006"), "24h": Decimal("0.14"), "7d": Decimal(1), "30d": Decimal("4.2")}
 NOBODY = "(unattributed)"
+REASONS = {"no_touch_known": 9, "outside_window": 3, "filtered": 1, "no_consent": 0, "touches_trimmed": 0}
 DAYS = 35
 END = 1_772_461_925_000_000
 """2026-03-02 14:32:05 UTC."""
@@ -56,6 +57,10 @@ def rows(places: tuple[Place, ...] = PLACES, *, scale: str = "1", types: tuple[s
                 for kind in types:
                     found += _window(places, window, basis, model, kind, Decimal(scale) * (1 + Decimal(m - 2) / 20))
     found += _days(places, Decimal(scale))
+    for kind in types:
+        for reason, n in REASONS.items():
+            labels = {"conversion": kind, "reason": reason, "window": "7d"}
+            found.append(row("parcours_total_unattributed_conversions", labels, n))
     for period in ("previous", "week_earlier"):
         for name, value in (
             ("attributed_revenue", 18_200),

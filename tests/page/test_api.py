@@ -94,6 +94,21 @@ def test_what_is_not_exported_gives_the_nearest_and_says_so() -> None:
             figures.select(wanted)
 
 
+def test_reasons_are_of_what_is_selected_and_in_no_other_figure() -> None:
+    def nobodys(kind: str, reason: str, window: str, n: int) -> Row:
+        labels = {"conversion": kind, "reason": reason, "window": window}
+        return shop.row("parcours_total_unattributed_conversions", labels, n)
+
+    rows = [
+        nobodys("purchase", "filtered", "7d", 2), nobodys("purchase", "no_consent", "7d", 0),
+        nobodys("lead", "filtered", "7d", 5), nobodys("purchase", "filtered", "30d", 8),
+    ]  # fmt: skip
+    figures = Figures(Snapshot(1, shop.END, [shop.rows(), rows]), shop.MARKETING)
+    told = figures.overview(Wanted(window="30d"), States(1, []))
+    assert told["unattributed"] == {"filtered": "8"}
+    assert "unattributed_conversions" not in told["total"]
+
+
 def test_days_come_oldest_first_and_a_missing_one_is_null() -> None:
     def day(ago: int, value: int) -> Row:
         return shop.row("parcours_day_total_orders", {"days_ago": str(ago)}, value)

@@ -115,6 +115,16 @@ def test_every_number_is_that_of_metrics(browser: WebDriver, site: Make) -> None
     assert f"{unattributed:.1%}" in text(browser, "#asof")
 
 
+def test_the_strip_says_why_conversions_are_unattributed(browser: WebDriver, site: Make) -> None:
+    open_page(browser, site())
+    browser.find_element(By.CSS_SELECTOR, "#asof summary[data-key='why']").click()
+    told = browser.execute_script(
+        "return [...document.querySelectorAll('#asof li[data-reason]')].map((item) => [item.dataset.reason, item.dataset.value, item.innerText])"
+    )
+    assert [line[:2] for line in told] == [["no_touch_known", "9"], ["outside_window", "3"], ["filtered", "1"]]
+    assert told[0][2] == "9 no touch is known before it"
+
+
 @pytest.mark.parametrize(
     "chosen",
     [("30d", "touch", "position_based"), ("24h", "conversion", "linear"), ("1h", "conversion", "first_touch")],

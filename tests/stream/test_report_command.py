@@ -106,6 +106,22 @@ def test_the_table_shows_the_seed(shop: Path) -> None:
     assert f"configuration {Marketing().digest()}" in ran.stdout
 
 
+def test_what_nobody_is_credited_for_is_told_by_reason(shop: Path) -> None:
+    more = [ORDER | {"event_id": f"p{n}", "order_id": str(n), "customer_id": f"stranger-{n}"} for n in (2, 3)]
+    bot = CLICK | {"event_id": "k2", "customer_id": "stranger-2", "user_agent": "curl/8.5.0"}
+    with (shop / "purchases.jsonl").open("a") as file:
+        file.writelines(json.dumps(event) + "\n" for event in more)
+    assert "unattributed 2: 2 no_touch_known" in run("--input", shop, "--period", "24h").stdout
+    with (shop / "clicks.jsonl").open("a") as file:
+        file.write(json.dumps(bot) + "\n")
+    ran = run("--input", shop, "--period", "24h")
+    assert "unattributed 2: 1 no_touch_known, 1 filtered" in ran.stdout
+    told = json.loads(run("--input", shop, "--period", "24h", "--json").stdout)["rows"]
+    assert {row["reason"]: row["value"] for row in told if row["metric"] == "unattributed_conversions"} == {
+        "no_touch_known": "1", "filtered": "1", "no_consent": "0", "outside_window": "0", "touches_trimmed": "0",
+    }  # fmt: skip
+
+
 class Reader(HTMLParser):
     """Text by element, the elements that are open at the end, and whatever would be fetched or run."""
 
