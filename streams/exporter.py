@@ -34,14 +34,15 @@ log = logging.getLogger(__name__)
 STALE = 3
 """Refreshes after which, without a good read, no business series are served."""
 
-REACH_SECONDS = 15
-"""How often devices are counted at most: it takes a scan of their keys."""
+REACH_SECONDS, REACH_SHARE = 15.0, 50
+"""Devices are counted so often at least, and else for one part in this many of the time: it takes a scan of their keys."""
 
-BUSY = 15
-"""A refresh takes at most about one part in this many of the time."""
+BUSY, PAUSE_MAX = 15, 15.0
+"""A refresh takes at most about one part in this many of the time, as long as that is no longer a pause than so many seconds: of CPU time,
+so that on a busy machine the figures are not the later for it."""
 
 EAGER = 4
-"""The same for a look at what alerts and goals need, while nothing is behind; of CPU time, so that a busy machine does not delay alerts."""
+"""The same for a look at what alerts and goals need, while nothing is behind."""
 
 OWN_FAMILIES = {
     "parcours_as_of_timestamp_seconds": own_family("The end of the windows exported now."),
@@ -75,11 +76,12 @@ class Exporter:
         self._snapshot: Snapshot | None = None
         self._taken = 0
         self._read_at: float | None = None
-        self._reached_at: float | None = None
+        self._reach_due = 0.0
         self._epoch: int | None = None
         self._pause = infra.refresh_interval
         self._cpu = cpu
-        self._looked = 0.0
+        self._looked = self._drew = 0.0
+        self._took = 0.0
         self._watch = watch
         self._watched_at: float | None = None
         self._unrendered = False
@@ -96,9 +98,10 @@ class Exporter:
             render = began >= self._render_at
             try:
                 await self.refresh(render=render)
-                spent = self._clock() - began
+                self._took, spent = self._clock() - began, self._looked
                 if render:
-                    self._pause = max(self._infra.refresh_interval, BUSY * spent)
+                    spent += self._drew
+                    self._pause = max(self._infra.refresh_interval, min(BUSY * spent, PAUSE_MAX))
                     self._render_at = self._clock() + self._pause
             except (RedisError, OSError) as error:
                 log.warning("Business metrics not refreshed: %r", error)
@@ -137,10 +140,13 @@ class Exporter:
         else:
             due = watch is not None and self._due(read_at)
             new, seen = await asyncio.to_thread(self._take, view, read, end, watch, due)
-            if self._reached_at is None or read_at - self._reached_at >= REACH_SECONDS:
+            began = self._clock()
+            if began >= self._reach_due:
                 view.reached(await counted(((part.tables, part.names) for part in view.parts), end, view.calendar))
-                self._reached_at = read_at
+                counted_at = self._clock()
+                self._reach_due = counted_at + min(REACH_SECONDS, REACH_SHARE * (counted_at - began))
             self._unrendered |= new
+            self._drew = 0.0
             if render and self._unrendered:
                 self._unrendered = False
                 self._body, self._status = await asyncio.to_thread(self._rendered, view)
@@ -212,11 +218,19 @@ class Exporter:
         if self._watch is not None:
             self._watch.forget()
         self._watched_at, self._unrendered, self._render_at = None, False, 0.0
-        self._reached_at = None
+        self._reach_due = 0.0
         self._view, self._body, self._status, self._read_at, self._epoch = None, b"", {}, None, None
         self._renderer, self._snapshot = Renderer(BUSINESS), None
 
     def _rendered(self, view: View) -> tuple[bytes, dict[str, Any]]:
+        """In a thread: the body and what the live table shows."""
+        began = self._cpu()
+        try:
+            return self._draw(view)
+        finally:
+            self._drew = self._cpu() - began
+
+    def _draw(self, view: View) -> tuple[bytes, dict[str, Any]]:
         rows = view.rows
         series = len(rows) + len(OWN_FAMILIES)
         own = [Row("parcours_as_of_timestamp_seconds", (), view.end // 1_000_000), Row("parcours_series", (), series)]
@@ -227,7 +241,7 @@ class Exporter:
     def _fresh(self) -> bool:
         """Whether this worker leads and has read Redis in the last three refreshes."""
         age = None if self._read_at is None else self._clock() - self._read_at
-        return age is not None and age <= STALE * self._pause and self._leads()
+        return age is not None and age <= STALE * self._pause + self._took and self._leads()
 
     def body(self) -> bytes:
         """The business part of `/metrics`: empty when this worker does not lead or, but for alerts, has lost touch with Redis."""

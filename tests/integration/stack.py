@@ -43,9 +43,15 @@ class Worker:
         self.log = stack.folder / f"{name}.log"
         self._log = self.log.open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "faust", "-A", "streams.app", "worker", "-l", "warn"],
+            [sys.executable, "-m", "streams.cli", "worker"],
             cwd=ROOT,
-            env={**os.environ, **stack.env, "PARCOURS_WEB_PORT": str(self.port), **env},
+            env={
+                **os.environ,
+                **stack.env,
+                "PARCOURS_LOG_LEVEL": "WARNING",
+                "PARCOURS_WEB_PORT": str(self.port),
+                **env,
+            },
             stdout=self._log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -234,7 +240,9 @@ class Stack:
                     still = folded
                     continue
             time.sleep(0.02)
-        lagging = {key: (self.positions()[key], count) for key, count in self.sent.items()}
+        ends = {(JOURNEY, p): end for p, end in self.ends(JOURNEY, journeys).items()}
+        now = self.positions()
+        lagging = {key: (now[key], count) for key, count in (self.sent | ends).items() if now[key][0] < count}
         raise Timeout(f"not settled after {seconds} s: {lagging}\n{self.workers[-1].tail() if self.workers else ''}")
 
     def _check_workers(self) -> None:

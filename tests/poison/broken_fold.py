@@ -12,7 +12,9 @@ _fold = module.fold
 
 
 def fold(node: Any, entry: Any, context: Any) -> Any:
-    """As the real one, but for ids that carry the mark."""
+    """As the real one, but for the first entry of events whose ids carry the mark: each entry that breaks is a dead letter."""
+    if entry.k:
+        return _fold(node, entry, context)
     for name in (getattr(entry, "event_id", ""), getattr(entry, "cost_id", ""), entry.key):
         _, found, number = name.partition(MARK)
         if found:
