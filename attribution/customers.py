@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 
 from attribution import cohorts
@@ -53,10 +53,10 @@ class Customers:
             return None
         return [_by_age(old, age) for age in range(1, AGES + 1)]
 
-    def rows(self, name_of: Mapping[Source, Source], currency: tuple[str, str]) -> Iterator[Row]:
+    def rows(self, name_of: Callable[[Source], Source], currency: tuple[str, str]) -> Iterator[Row]:
         members: dict[Source, list[Source]] = {}
         for source in self.sources:
-            members.setdefault(name_of[source], []).append(source)
+            members.setdefault(name_of(source), []).append(source)
         if self.sources:
             yield from self._scope("total", (), list(self.sources), currency)
         for name, sources in sorted(members.items()):

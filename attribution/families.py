@@ -188,11 +188,15 @@ LEVEL_LABELS: dict[str, tuple[str, ...]] = {
 """The labels of each level; `source` is the tracker that sent an event."""
 _LEVEL_TEXT = {"total": "in all", "channel": "by channel and network", "campaign": "by channel, network and campaign"}
 _WHEN = {"": "", "baseline": "the same of an earlier time: ", "day": "of one day as known now: "}
+_OF_COST = ("cost", "media_cost", "maturity_ratio")
 THROUGH = "parcours_cost_through_timestamp_seconds"
 
 
 class Family(NamedTuple):
-    """What a family is: Prometheus type, help, label names in order, the level, its metric, and which cost a ratio is of."""
+    """What a family is: Prometheus type, help, label names in order, the level, its metric, and which cost a ratio is of.
+
+    `paid`: it has no sample where no cost is known.
+    """
 
     type: str
     help: str
@@ -201,6 +205,7 @@ class Family(NamedTuple):
     metric: str
     cost: str
     ratio: bool
+    paid: bool = False
 
 
 def series(name: str, family: Family) -> tuple[str, ...]:
@@ -244,10 +249,11 @@ def _families() -> dict[str, Family]:
                 where = f"{text[0].upper()}{text[1:-1]}, {_LEVEL_TEXT[level]}."
                 labels = _labels(metric, level, group)
                 found[family_name(level, metric.name, group)] = Family(
-                    "gauge", where, labels, level, metric.name, metric.cost, metric.ratio
-                )
+                    "gauge", where, labels, level, metric.name, metric.cost, metric.ratio,
+                    bool(metric.cost) or metric.name in _OF_COST,
+                )  # fmt: skip
     text = "End of the contiguous known media cost: ratios take both sides up to it."
-    found[THROUGH] = Family("gauge", text, LEVEL_LABELS["campaign"], "campaign", "cost_through", "", False)
+    found[THROUGH] = Family("gauge", text, LEVEL_LABELS["campaign"], "campaign", "cost_through", "", False, True)
     for name, kind in PERSONS.items():
         for level in kind.levels:
             labels = (*LEVEL_LABELS[level], *kind.labels)

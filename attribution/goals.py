@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -33,10 +32,10 @@ from attribution.facts import (
 )
 from attribution.filing import NOBODY
 from attribution.formulas import units
+from attribution.patterns import matches
 from attribution.rollups import Calendar, Cell
-from attribution.running import Key
 from attribution.windows import Sums, goal_days
-from models.settings import Goal, Scope, micros
+from models.settings import Goal, micros
 
 RATIO = Context(prec=12)
 COSTS = ("cost", "media_cost")
@@ -185,15 +184,6 @@ def _unit(metric: str, amount: int | None) -> Decimal | None:
     if amount is None:
         return None
     return units(amount) if metric in IN_MICROS else Decimal(amount)
-
-
-def matches(scope: Scope, key: Key) -> bool:
-    """Whether names match a scope's patterns, whatever their case."""
-    wanted = (scope.channel, scope.network, scope.campaign)
-    return all(
-        pattern is None or fnmatchcase(name.casefold(), pattern.casefold())
-        for pattern, name in zip(wanted, key, strict=False)
-    )
 
 
 def frozen_key(goal: Goal) -> str:

@@ -37,11 +37,14 @@ from attribution.filing import NOBODY
 from attribution.formulas import PURCHASE, Scope, engaged, plus, total, units
 from attribution.listing import BUDGET, join, shown
 from attribution.maturity import Arrival
+from attribution.patterns import Wanted
+from attribution.people import People, Reach
 from attribution.plan import Plan
 from attribution.rollups import Cell
 from attribution.rules import Dims, Rules
 from attribution.running import Key, Running, Span
 from attribution.spending import Spending, Table
+from attribution.visitors import ALL, Source
 from attribution.windows import CAMPAIGN_TO_DATE, Sums
 from models.results import OTHER
 from models.settings import HOUR
@@ -65,37 +68,50 @@ class _Known(NamedTuple):
     maturity: Decimal | None
 
 
-def found(sums: Sums, ledger: Ledger, budget: int = BUDGET) -> Found:
+def found(
+    sums: Sums, ledger: Ledger, budget: int = BUDGET, people: People | None = None, reach: Reach | None = None
+) -> Found:
     """All rows at `sums.end`: at most `budget`, by folding the least of campaigns, then channels, into `(other)`.
 
-    Scopes share their cells with `sums`: read them before anything is added to it.
+    Without `people` there are none of persons. Scopes share their cells with `sums`: read them before anything is added to it.
     """
-    return Found.of(Board(sums, budget).blocks(ledger))
+    return Found.of(Board(sums, budget, people=people).blocks(ledger, reach))
 
 
-def rows(sums: Sums, ledger: Ledger, budget: int = BUDGET) -> list[Row]:
+def rows(
+    sums: Sums, ledger: Ledger, budget: int = BUDGET, people: People | None = None, reach: Reach | None = None
+) -> list[Row]:
     """The rows alone."""
-    return found(sums, ledger, budget).rows
+    return found(sums, ledger, budget, people, reach).rows
 
 
 class Board:
-    """Makes the blocks at `sums.end`, again and again: of all spans, or of those named in `only`."""
+    """Makes the blocks at `sums.end`, again and again: of all spans, or of those named in `only`; those of `people` last.
 
-    def __init__(self, sums: Sums, budget: int = BUDGET, only: Iterable[str] | None = None) -> None:
+    `folded` says how many names of a level had no place in the budget.
+    """
+
+    def __init__(
+        self, sums: Sums, budget: int = BUDGET, only: Iterable[str] | None = None, people: People | None = None
+    ) -> None:
         self._only = None if only is None else frozenset(only)
         self.sums = sums
         self.marketing = sums.marketing
+        self.folded: dict[str, int] = {}
+        self._people = people
         self._budget = budget
         self._points = {kind.casefold(): worth for kind, worth in self.marketing.engagement_points.items()}
         self._longest = Rules(self.marketing).longest
+        self._wanted = Wanted(self.marketing)
         self._plan: Plan | None = None
         self._spending: Spending | None = None
         self._made: dict[tuple[str, str, Key], tuple[_Known, Block]] = {}
         self._arrival: tuple[int, Arrival] | None = None
         self._through_block = Block("", "campaign", None, [])
+        self._persons_block = Block("", "", None, [])
 
-    def blocks(self, ledger: Ledger, reserved: int = 0) -> list[Block]:
-        """All blocks, in an order that depends on nothing but names; `reserved` is the part of the budget that is others'."""
+    def blocks(self, ledger: Ledger, reach: Reach | None = None) -> list[Block]:
+        """All blocks, in an order that depends on nothing but names."""
         sums = self.sums
         spending = self._costs(ledger)
         spans = [span for span in sums.spans.values() if self._only is None or span.name in self._only]
@@ -111,7 +127,8 @@ class Board:
         by_name: dict[Key, int] = {}
         for dims, cost in spent["30d"].items():
             by_name[names[dims]] = by_name.get(names[dims], 0) + (cost.total or 0)
-        listed = shown(sums, set(names.values()), by_name, self._plan, self._budget - reserved)
+        more = self._sources(reach or {})
+        listed, self.folded = shown(sums, set(names.values()), by_name, self._plan, self._budget, self._wanted, more)
         made: list[Block] = []
         fresh: dict[tuple[str, str, Key], tuple[_Known, Block]] = {}
         for span in spans:
@@ -119,7 +136,27 @@ class Board:
         self._made = fresh
         for running in (sums.channels, sums.campaigns):
             running.changed.clear()
-        return [*made, self._through(through, names, listed)]
+        made.append(self._through(through, names, listed))
+        if self._people is not None:
+            made.append(self._persons(self._people, made, reach, listed))
+        return made
+
+    def _sources(self, reach: Reach) -> set[Source]:
+        """The channels with networks that something is told of persons of."""
+        if self._people is None:
+            return set()
+        return self._people.sources() | {source for found in reach.values() for source in found if source != ALL}
+
+    def _persons(self, people: People, made: list[Block], reach: Reach | None, listed: Mapping[Key, Key]) -> Block:
+        def name_of(source: Source) -> Source:
+            channel, network = listed.get((*source, ""), source)[:2]
+            return channel, network
+
+        base = (row for block in made for row in block.rows)
+        found = people.rows(self.sums.end, base, reach, name_of)
+        if found != self._persons_block.rows:
+            self._persons_block = Block("", "", None, found)
+        return self._persons_block
 
     def _costs(self, ledger: Ledger) -> Spending:
         sums = self.sums

@@ -6,14 +6,14 @@ end now. The windows 24h and 7d start with an hour, 30d with a business day: the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 
 from attribution import paths
-from attribution.cohorts import AGES, CUSTOMERS
+from attribution.cohorts import AGES
 from attribution.customers import Customers, pair
 from attribution.facts import CONVERSION
-from attribution.families import PERSONS, Row
+from attribution.families import PERSONS, Row, family_name
 from attribution.formulas import PURCHASE, Labels, quotient, units
 from attribution.nodes import survey
 from attribution.nodes.survey import SELF_REPORTED
@@ -26,10 +26,12 @@ WINDOWS = (("24h", "w", DAY), ("7d", "w", 7 * DAY), ("30d", "v", 30 * DAY))
 """Name, granularity of the buckets, length."""
 SOURCES_MAX = 20
 """Trackers with rows of their own; the rest is `(other)`."""
-PAIRS_MAX = 60
-"""Channels with networks that have rows of their own here; the rest is `(other)`."""
 Reach = Mapping[str, Mapping[Source, int]]
 """Distinct devices by window and source; `ALL` among them."""
+NOBODY: Source = (UNATTRIBUTED, NONE)
+MONTHS = 17
+"""Cohorts at most: the months that begin within `CUSTOMER_KEPT`."""
+CHANNEL = "channel"
 _TIME = "parcours_total_time_to_convert_seconds"
 _TOUCHES = "parcours_total_touches_to_convert"
 
@@ -39,6 +41,31 @@ _READ = {
     for level in ("total", "channel")
     for name in ("impressions", "attributed_conversions")
 }
+
+
+def _same(source: Source) -> Source:
+    return source
+
+
+def most_of_persons(level: str, types: int) -> dict[str, int]:
+    """The most series of each family of persons: of one name, of `source` those of all; with so many conversion types."""
+    found: dict[str, int] = {}
+    for name, kind in PERSONS.items():
+        # Customers whom nobody acquired, but no visitors: those have a channel.
+        if (CHANNEL if level == "nobody" else level) not in kind.levels or (
+            level == "nobody" and "window" in kind.labels
+        ):
+            continue
+        n = len(WINDOWS) if "window" in kind.labels else 1
+        n *= types if "conversion" in kind.labels else 1
+        n *= MONTHS if "cohort" in kind.labels else 1
+        n *= AGES - 1 if "age_months" in kind.labels else 1
+        if kind.type == "histogram":
+            n *= len(paths.TIME_UPTO if name.startswith(paths.TIME) else paths.TOUCHES_UPTO) + 3
+        found[family_name(CHANNEL if level == "nobody" else level, name)] = n * (
+            SOURCES_MAX + 1 if level == "source" else 1
+        )
+    return found
 
 
 class People:
@@ -90,29 +117,27 @@ class People:
                     found[measure] = found.get(measure, 0) + amount
         return found
 
-    def series(self) -> int:
-        """At most how many series there are."""
-        types = 1 + len(self.marketing.conversions)
-        sources = {
-            (m[1], m[3]) for cell in self._buckets["v"].values() for m in cell if m[0] in (VISITORS, SELF_REPORTED)
-        }
-        sources |= {source for by_source in self._cohorts.values() for source in by_source}
-        months = len(self._cohorts)
-        by_source = sum(
-            len(WINDOWS if "window" in kind.labels else "1") * (types if "conversion" in kind.labels else 1)
-            for kind in PERSONS.values()
-            if "channel" in kind.levels
-        )
-        buckets = len(paths.TIME_UPTO) + len(paths.TOUCHES_UPTO) + 6
-        in_all = by_source + len(WINDOWS) * (types * buckets + 3 * (SOURCES_MAX + 2) + 9) + months * 2 * AGES
-        return in_all + by_source * (min(len(sources), PAIRS_MAX) + 1)
+    def sources(self) -> set[Source]:
+        """The channels with networks that anything is told of."""
+        found = {source for by_source in self._cohorts.values() for source in by_source}
+        for cells in self._buckets.values():
+            for cell in cells.values():
+                found |= {(m[1], m[3]) for m in cell if m[0] in (VISITORS, SELF_REPORTED) and m[1]}
+        return found - {NOBODY}
 
-    def rows(self, end: int, base: Iterable[Row] = (), reach: Reach | None = None) -> list[Row]:
-        """All rows at `end`. `base` are the rows of the other families at that end: which sources have a name, impressions, credit."""
+    def rows(
+        self,
+        end: int,
+        base: Iterable[Row] = (),
+        reach: Reach | None = None,
+        name_of: Callable[[Source], Source] = _same,
+    ) -> list[Row]:
+        """All rows at `end`, which does not go back. `base` are the rows of the other families at that end, which know impressions and credit; `name_of` says
+        what a source is shown as."""
+        self._forget(end)
         known = _Base(base, self.marketing.headline_models[0])
         cells = {window: self.sums(window, end) for window, _, _ in WINDOWS}
         customers = Customers(self._cohorts, self.calendar, end)
-        name_of = self._named(known, cells, customers, reach or {})
         found: list[Row] = []
         for window, cell in cells.items():
             found += self._visits(window, cell, name_of)
@@ -121,37 +146,27 @@ class People:
             found += self._paths(window, cell)
         return [*found, *_links(cells), *customers.rows(name_of, ("currency", self.marketing.reporting_currency))]
 
+    def _forget(self, end: int) -> None:
+        """Drop what no window holds any more."""
+        for _, granularity, length in WINDOWS[1:]:
+            cells = self._buckets[granularity]
+            oldest = self.calendar.start("h" if granularity == "w" else "d", end - length)
+            for start in [start for start in cells if start < oldest]:
+                del cells[start]
+
     def _types(self, cell: Cell) -> list[str]:
         found = {measure[2] for measure in cell if measure[0] in (CONVERTED, paths.TOUCHES)}
         return [PURCHASE, *sorted((found | set(self.marketing.conversions)) - {PURCHASE})]
 
-    def _named(
-        self, known: _Base, cells: Mapping[str, Cell], customers: Customers, reach: Reach
-    ) -> Mapping[Source, Source]:
-        """The name each source has rows under: those that have rows elsewhere, then the first by visitors and customers."""
-        rank: dict[Source, int] = {}
-        for cell in cells.values():
-            for measure, amount in cell.items():
-                if measure[0] in (VISITORS, SELF_REPORTED) and measure[1]:
-                    source = (measure[1], measure[3])
-                    rank[source] = max(rank.get(source, 0), amount)
-        for source, cell in customers.sources.items():
-            rank[source] = rank.get(source, 0) + cell.get(CUSTOMERS, 0)
-        for by_source in reach.values():
-            for source in by_source:
-                rank.setdefault(source, 0)
-        rank.pop(ALL, None)
-        order = sorted(rank, key=lambda source: (source not in known.sources, -rank[source], source))
-        return {source: source if i < PAIRS_MAX else (OTHER, OTHER) for i, source in enumerate(order)}
-
-    def _visits(self, window: str, cell: Cell, name_of: Mapping[Source, Source]) -> Iterator[Row]:
+    def _visits(self, window: str, cell: Cell, name_of: Callable[[Source], Source]) -> Iterator[Row]:
         types = self._types(cell)
         everyone = cell.get(visitors(ALL), 0)
         yield from _visitors("total", (), window, everyone, {t: cell.get(converted(ALL, t), 0) for t in types})
         members: dict[Source, list[Source]] = {}
-        for source, name in name_of.items():
-            if cell.get(visitors(source), 0):
-                members.setdefault(name, []).append(source)
+        for measure in cell:
+            source = (measure[1], measure[3])
+            if measure[0] == VISITORS and source != ALL:
+                members.setdefault(name_of(source), []).append(source)
         for name, sources in sorted(members.items()):
             labels = pair(name)
             n = sum(cell[visitors(source)] for source in sources)
@@ -204,11 +219,11 @@ def _visitors(level: str, labels: Labels, window: str, n: int, bought: Mapping[s
 
 
 def _reached(
-    by_source: Mapping[Source, int], window: str, known: _Base, name_of: Mapping[Source, Source]
+    by_source: Mapping[Source, int], window: str, known: _Base, name_of: Callable[[Source], Source]
 ) -> Iterator[Row]:
     sums: dict[Source, int] = {}
     for source, n in by_source.items():
-        name = source if source == ALL else name_of[source]
+        name = source if source == ALL else name_of(source)
         sums[name] = sums.get(name, 0) + n
     for name, n in sorted(sums.items()):
         level, labels = ("total", ()) if name == ALL else ("channel", pair(name))
@@ -218,12 +233,12 @@ def _reached(
             yield Row(f"parcours_{level}_frequency", (*labels, ("window", window)), quotient(int(seen), n) or 0)
 
 
-def _answers(window: str, cell: Cell, known: _Base, name_of: Mapping[Source, Source]) -> Iterator[Row]:
+def _answers(window: str, cell: Cell, known: _Base, name_of: Callable[[Source], Source]) -> Iterator[Row]:
     at = (("window", window),)
     named: dict[Source, int] = {}
     for measure, n in cell.items():
         if measure[0] == SELF_REPORTED:
-            name = name_of[measure[1], measure[3]]
+            name = name_of((measure[1], measure[3]))
             named[name] = named.get(name, 0) + n
     everyone = sum(named.values())
     yield Row("parcours_total_self_reported_answers", at, everyone)

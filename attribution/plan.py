@@ -8,14 +8,15 @@ from typing import NamedTuple
 from attribution.facts import CONVERSION, TOUCH
 from attribution.families import FAMILIES, LEVELS, METRICS, OF_MODELS, THROUGH, Metric, family_name
 from attribution.formulas import PURCHASE, Formula, Labels, Which
+from attribution.people import most_of_persons
 from attribution.rollups import Calendar
 from attribution.running import Span
 from attribution.windows import CAMPAIGN_TO_DATE, spans
 from models.results import REASONS
 from models.settings import Marketing
 
-TOTAL, CHANNEL, CAMPAIGN, NOBODY = "total", "channel", "campaign", "nobody"
-"""`nobody` is the `(unattributed)` among the channels: it has credit and nothing else."""
+TOTAL, CHANNEL, CAMPAIGN, SOURCE, NOBODY = "total", "channel", "campaign", "source", "nobody"
+"""`nobody` is the `(unattributed)` among the channels: it has credit, and customers whom nobody acquired."""
 
 _LETTERS = {level: letter for letter, level in LEVELS.items()} | {NOBODY: "c"}
 _GROUPS = {"volumes": "v", "window": "w", "period": "p", "baseline": "b", "day": "d"}
@@ -40,6 +41,7 @@ class Plan:
         self.types = list(types)
         self._marketing = marketing
         self._samples: dict[tuple[str, str], list[Sample]] = {}
+        self._per_family: dict[str, dict[str, int]] = {}
 
     def samples(self, level: str, span: Span) -> list[Sample]:
         """What each name of `level` has in `span`, as far as it is defined."""
@@ -62,20 +64,23 @@ class Plan:
         """The bases whose credit is exported."""
         return span.window.bases if span.whole and span.window is not None else (CONVERSION,)
 
-    def series(self, level: str) -> int:
-        """The most series that one name of a level can have."""
-        return sum(self.per_family(level).values())
+    def series(self, level: str, *, paid: bool = True) -> int:
+        """The most series that one name of a level can have; of one without any cost when not `paid`. Of `source`, those of all."""
+        return sum(n for name, n in self.per_family(level).items() if paid or not FAMILIES[name].paid)
 
     def per_family(self, level: str) -> dict[str, int]:
         """The same by family."""
-        found: dict[str, int] = {THROUGH: 1} if level == CAMPAIGN else {}
-        for span in spans(_SOME_DAY, Calendar(self._marketing.time_zone)).values():
-            for sample in self.samples(level, span):
-                found[sample.family] = found.get(sample.family, 0) + 1
+        found = self._per_family.get(level)
+        if found is None:
+            found = self._per_family[level] = {THROUGH: 1} if level == CAMPAIGN else {}
+            for span in spans(_SOME_DAY, Calendar(self._marketing.time_zone)).values():
+                for sample in self.samples(level, span):
+                    found[sample.family] = found.get(sample.family, 0) + 1
+            found |= most_of_persons(level, len(self.types))
         return found
 
     def _of(self, metric: Metric, level: str, span: Span) -> Iterable[Sample]:
-        if _LETTERS[level] not in metric.levels or not self._spans(metric, level, span):
+        if _LETTERS.get(level, level) not in metric.levels or not self._spans(metric, level, span):
             return
         family = family_name(CHANNEL if level == NOBODY else level, metric.name, _FAMILY_GROUPS.get(span.group, ""))
         money = (("currency", self._marketing.reporting_currency),) if metric.money else ()
@@ -131,7 +136,7 @@ def most(marketing: Marketing, channels: int, campaigns: int) -> dict[str, int]:
     """The most series of each family with so many channels (times network) and campaigns, in the order of families."""
     plan = Plan(marketing, [PURCHASE, *sorted(marketing.conversions)])
     found = dict.fromkeys(FAMILIES, 0)
-    for level, names in ((TOTAL, 1), (CHANNEL, channels), (NOBODY, 1), (CAMPAIGN, campaigns)):
+    for level, names in ((TOTAL, 1), (CHANNEL, channels), (NOBODY, 1), (CAMPAIGN, campaigns), (SOURCE, 1)):
         for family, n in plan.per_family(level).items():
             found[family] += n * names
     return {family: n for family, n in found.items() if n}

@@ -12,8 +12,8 @@ from attribution.costs import Ledger
 from attribution.facts import CONVERSIONS
 from attribution.families import Row
 from attribution.formulas import Scope, units
-from attribution.goals import matches
-from attribution.targets import STATISTICAL, family, level_of
+from attribution.patterns import level_of, matches
+from attribution.targets import STATISTICAL, family
 from models.results import NONE
 from models.settings import AlertRule, Marketing, micros
 

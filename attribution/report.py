@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from attribution.costs import UNKNOWN, Ledger, Own, Spent
 from attribution.facts import ATTRIBUTED_NET, CLICK_COST, CONVERSION, CONVERSIONS
-from attribution.families import plain
+from attribution.families import Row, plain
 from attribution.filing import NOBODY
 from attribution.formulas import PURCHASE, cpa, plus, roas, roi_on_revenue
 from attribution.kpi import rows
-from attribution.listing import BUDGET, join
+from attribution.listing import join
 from attribution.money import major
 from attribution.nodes.base import NEVER
 from attribution.nodes.cost import accrual_end
@@ -94,17 +94,23 @@ def report(replay: Replay) -> dict[str, Any]:
     }
 
 
+def exported(rollups: Rollups, costs: Iterable[CostRow], marketing: Marketing, end: int, devices: Devices) -> list[Row]:
+    """The exporter's rows at `end`."""
+    if end == NEVER:
+        return []
+    sums = Sums.of(rollups, marketing, end)
+    ledger = Ledger(costs, sums.own, end, spread=sums.spread())
+    people, reach = People.of(rollups, marketing), devices.reach(end, rollups.calendar)
+    return rows(sums, ledger, people=people, reach=reach)
+
+
 def windows(
     rollups: Rollups, costs: Iterable[CostRow], marketing: Marketing, end: int, devices: Devices
 ) -> dict[str, list[dict[str, str]]]:
-    """The exporter's rows at `end`: per family, each sample's labels with its `value`."""
+    """The same as data: per family, each sample's labels with its `value`."""
     found: dict[str, list[dict[str, str]]] = {}
-    if end != NEVER:
-        sums = Sums.of(rollups, marketing, end)
-        people = People.of(rollups, marketing)
-        base = rows(sums, Ledger(costs, sums.own, end, spread=sums.spread()), BUDGET - people.series())
-        for row in [*base, *people.rows(end, base, devices.reach(end, rollups.calendar))]:
-            found.setdefault(row.family, []).append({**dict(row.labels), "value": plain(row.value)})
+    for row in exported(rollups, costs, marketing, end, devices):
+        found.setdefault(row.family, []).append({**dict(row.labels), "value": plain(row.value)})
     return found
 
 

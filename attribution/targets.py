@@ -9,19 +9,13 @@ from attribution.facts import TOUCH
 from attribution.families import FAMILIES, LEVEL_LABELS
 from attribution.formulas import PURCHASE
 from attribution.goals import ATTRIBUTED, OF_ORDERS, RATIOS, SUMS
+from attribution.patterns import level_of
 from attribution.windows import WINDOWS
 from models.errors import ConfigError
-from models.settings import AlertRule, Benchmark, Goal, Marketing, Scope, micros
+from models.settings import AlertRule, Benchmark, Goal, Marketing, micros
 
 STATISTICAL = ("cpa",)
 """Metrics that are judged with a confidence bound: cost per conversion."""
-
-
-def level_of(scope: Scope) -> str:
-    """`campaign`, `channel` or `total`: the level of the last name or pattern given."""
-    if scope.campaign is not None:
-        return "campaign"
-    return "total" if scope.channel is None and scope.network is None else "channel"
 
 
 LABELS = frozenset((*LEVEL_LABELS["campaign"], "model", "basis", "conversion", "window", "currency"))

@@ -219,12 +219,12 @@ def _state(sheet: Sheet, say: Say) -> None:
     sheet.lines(
         say("Business series exported", "Séries métier exportées"),
         say(
-            "The budget is 30 000: above it the smallest campaigns become (other).",
-            "Le budget est de 30 000 : au-delà, les plus petites campagnes deviennent (other).",
+            "The budget is 40 000: above it the smallest campaigns become (other).",
+            "Le budget est de 40 000 : au-delà, les plus petites campagnes deviennent (other).",
         ),
         COUNT,
         Query(leader("series"), say("Series", "Séries")),
-        Query(f"0 * {leader('series')} + 30000", "budget", dashed=True),
+        Query(f"0 * {leader('series')} + 40000", "budget", dashed=True),
     )
     sheet.stat(
         say("Alerts undecided", "Alertes indécises"),

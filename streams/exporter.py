@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from redis.asyncio import Redis
@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from attribution.families import FAMILIES, Row, own_family, plain
 from attribution.formulas import PURCHASE
-from attribution.listing import BUDGET
+from attribution.listing import BUDGET, FOLDING, OVERHEAD
 from attribution.nodes.base import NEVER
 from attribution.windows import WINDOWS
 from models.settings import Infrastructure, Marketing
@@ -47,6 +47,12 @@ EAGER = 4
 OWN_FAMILIES = {
     "parcours_as_of_timestamp_seconds": own_family("The end of the windows exported now."),
     "parcours_series": own_family(f"Business series exported now; the budget is {BUDGET}."),
+    **{
+        f"parcours_folded_{level}s": own_family(
+            f"Names of level {level} without series of their own for want of budget."
+        )
+        for level in FOLDING
+    },
 }
 BUSINESS = FAMILIES | OWN_FAMILIES
 """Every business family that is exported."""
@@ -86,6 +92,7 @@ class Exporter:
         self._watched_at: float | None = None
         self._unrendered = False
         self._render_at = 0.0
+        self._folds = False
 
     async def run(self) -> None:
         """Refresh for ever; Redis away leaves what was there, until it is stale.
@@ -232,11 +239,26 @@ class Exporter:
 
     def _draw(self, view: View) -> tuple[bytes, dict[str, Any]]:
         rows = view.rows
-        series = len(rows) + len(OWN_FAMILIES)
+        series = len(rows) + OVERHEAD
         own = [Row("parcours_as_of_timestamp_seconds", (), view.end // 1_000_000), Row("parcours_series", (), series)]
+        own += [Row(f"parcours_folded_{level}s", (), view.folded.get(level, 0)) for level in FOLDING]
+        self._tell(view.folded)
         return self._renderer.render([*(block.rows for block in view.blocks), own]), table(
             rows, self._marketing, view.end
         ) | {"series": series}
+
+    def _tell(self, folded: Mapping[str, int]) -> None:
+        """Say once that names have no row of their own, and once that they have again."""
+        channels, campaigns = (folded.get(level, 0) for level in FOLDING)
+        if bool(channels or campaigns) != self._folds:
+            self._folds = not self._folds
+            if self._folds:
+                log.warning(
+                    "The budget of %s series is too small: %s channels and %s campaigns are shown together as (other); "
+                    "docs/metrics.md, section Budget", BUDGET, channels, campaigns,
+                )  # fmt: skip
+            else:
+                log.info("All channels and campaigns have series of their own again")
 
     def _fresh(self) -> bool:
         """Whether this worker leads and has read Redis in the last three refreshes."""

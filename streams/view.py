@@ -63,7 +63,6 @@ class View:
         self._sums: Sums | None = None
         self._board: Board | None = None
         self._people = People(marketing)
-        self._told = Block("", "", None, [])
         self._ledger: Ledger | None = None
         self._costs: dict[tuple[int, bytes], CostRow] = {}
         self._changed = True
@@ -83,6 +82,11 @@ class View:
     def rows(self) -> list[Row]:
         """All rows."""
         return [row for block in self.blocks for row in block.rows]
+
+    @property
+    def folded(self) -> dict[str, int]:
+        """How many names of a level are in an `(other)`."""
+        return self._board.folded if self._board is not None else {}
 
     @property
     def calendar(self) -> Calendar:
@@ -120,7 +124,7 @@ class View:
         """Apply what was read, with windows that end at `end`. True when the rows are new, as they are when made `anew`."""
         if self._sums is None:
             self._sums = Sums(self._marketing, end)
-            self._board = Board(self._sums)
+            self._board = Board(self._sums, people=self._people)
         elif end > self._sums.end:
             self._sums.move(end)
         for part, changes in zip(self.parts, read, strict=True):
@@ -132,18 +136,10 @@ class View:
             kept = [row for row in self._costs.values() if accrual_end(row) > end - RETENTION["d"]]
             self._ledger = Ledger(kept, self._sums.own, end, spread=self._sums.spread())
         assert self._board is not None
-        self.blocks = self._board.blocks(self._ledger, self._people.series())
-        self.blocks.append(self._persons(end))
+        self.blocks = self._board.blocks(self._ledger, self.reach)
         self.end = end
         self._changed = self._costs_changed = False
         return True
-
-    def _persons(self, end: int) -> Block:
-        """What is told of persons. It goes by the names and volumes that the other blocks show."""
-        rows = self._people.rows(end, self.rows, self.reach)
-        if rows != self._told.rows:
-            self._told = Block("", "", None, rows)
-        return self._told
 
     def _merge(self, part: Partition, changes: Changes, sums: Sums) -> None:
         if changes.full:

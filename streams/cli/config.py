@@ -13,9 +13,10 @@ import typer
 from attribution import targets
 from attribution.channels import Classifier
 from attribution.families import FAMILIES, LEVEL_LABELS
-from attribution.listing import BUDGET
+from attribution.formulas import PURCHASE
+from attribution.listing import BUDGET, fitting
 from attribution.money import Rates, is_currency
-from attribution.plan import most
+from attribution.plan import Plan, most
 from attribution.rules import Rules
 from attribution.watermarks import topic_partitions
 from models.settings import DAY, Marketing, Rate
@@ -56,7 +57,7 @@ def check(
     targets.check(marketing)
     _show(path, marketing, rates)
     _show_series(marketing, channels, campaigns)
-    for warning in (*known.contradictions(), *warnings(marketing, rates)):
+    for warning in (*known.contradictions(), *warnings(marketing, rates), *_crowded(marketing, channels, campaigns)):
         say(f"warning: {warning}")
     say(f"digest {marketing.digest()}")
 
@@ -101,9 +102,19 @@ def _show_series(marketing: Marketing, channels: int, campaigns: int) -> None:
     total = sum(series.values())
     say()
     console().print(shown)
-    over = "" if total <= BUDGET else ": campaigns with the least spend are shown together, as (other)"
-    say(f"{total:,} series; the budget is {BUDGET:,}{over}")
+    say(f"{total:,} series; the budget is {BUDGET:,}")
     say()
+
+
+def _crowded(marketing: Marketing, channels: int, campaigns: int) -> Iterator[str]:
+    """What the budget of series has no room for."""
+    fit = fitting(Plan(marketing, [PURCHASE, *sorted(marketing.conversions)]), channels, campaigns)
+    for name, n, own in (("channels", channels, fit[0]), ("campaigns", campaigns, fit[1])):
+        if own < n:
+            yield (
+                f"series: {n - own} of {n} {name} are shown together as (other), those that spend and convert least and that no alert or goal is about; "
+                "fewer models, headline_models or conversions leave room for more"
+            )
 
 
 def warnings(marketing: Marketing, rates: list[Rate]) -> Iterator[str]:

@@ -12,14 +12,19 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from attribution.blocks import Found
 from attribution.cohorts import AGE, CUSTOMER_KEPT
+from attribution.costs import Ledger
 from attribution.facts import TOTAL, Measure
 from attribution.families import FAMILIES, Row
+from attribution.kpi import Board
 from attribution.nodes.survey import self_reported
-from attribution.people import PAIRS_MAX, SOURCES_MAX, WINDOWS, People
+from attribution.paths import TOUCHES_UPTO
+from attribution.people import SOURCES_MAX, WINDOWS, People, most_of_persons
 from attribution.replay import Replay
 from attribution.rollups import Bucket, Calendar
 from attribution.visitors import ALL, converted, visitors
+from attribution.windows import Sums
 from models.results import OTHER
 from models.settings import DAY, HOUR, MINUTE, Marketing
 from models.settings import Conversion as Stage
@@ -416,17 +421,40 @@ def test_the_link_rate_is_by_tracker_and_tells_a_broken_tag() -> None:
 def test_names_are_bounded_and_the_rest_is_other() -> None:
     people = People(MARKETING)
     bucket: Bucket = ("v", Calendar("UTC").day(END))
-    cell = {self_reported((f"channel {n:03}", "x")): 1000 - n for n in range(PAIRS_MAX + 5)}
+    cell = {self_reported((f"channel {n:03}", "x")): 1000 - n for n in range(65)}
     cell |= {("purchases", "", "purchase", f"tracker {n:03}"): 1000 - n for n in range(SOURCES_MAX + 5)}
     people.add(bucket, TOTAL[:2], cell)
-    rows = people.rows(END)
+    budget = 12_000
+    sums = Sums(MARKETING, END)
+    board = Board(sums, budget, people=people)
+    rows = Found.of(board.blocks(Ledger([], sums.own, END))).rows
     found = by_family(rows)
     named = {key[:2] for key in found["channel_self_reported_answers"]}
-    assert len(named) == PAIRS_MAX + 1
-    assert found["channel_self_reported_answers"][OTHER, OTHER, "30d"] == sum(1000 - n for n in range(60, 65))
+    folded = board.folded["channel"]
+    assert 0 < folded == 65 - (len(named) - 1)
+    assert sum(found["channel_self_reported_answers"].values()) == sum(1000 - n for n in range(65))
+    assert found["channel_self_reported_answers"][OTHER, OTHER, "30d"] == sum(1000 - n for n in range(65 - folded, 65))
     assert len({key[0] for key in found["source_purchases"]}) == SOURCES_MAX + 1
     assert sum(found["source_purchases"].values()) == sum(1000 - n for n in range(25))
-    assert len(rows) <= people.series()
+    assert len(rows) <= budget
+
+
+def test_of_each_channel_there_are_no_more_series_than_the_budget_reckons_with() -> None:
+    shop = customer_shop().add("touchpoints", MARCH_2026 - 2, "p", type="survey_response", question="nps", score=9)
+    shop.visit(MARCH_2026 - 3, "p").order(MARCH_2026 - 1, "p", source="web")
+    run = replay(shop.events, MARKETING)
+    most = {level: most_of_persons(level, 1 + len(MARKETING.conversions)) for level in ("total", "channel", "source")}
+    counts: dict[tuple[str, tuple[str, ...]], int] = {}
+    for family, labels, _ in People.of(run.rollups, MARKETING).rows(run.highest):
+        name = family if family in FAMILIES else family.rpartition("_")[0]
+        level = FAMILIES[name].level
+        names = tuple(text for label, text in labels if label in ("channel", "network"))
+        counts[name, names] = counts.get((name, names), 0) + 1
+        assert counts[name, names] <= most[level][name]
+    assert counts["parcours_total_visitors", ()] == most["total"]["parcours_total_visitors"] == 3
+    touches = "parcours_total_touches_to_convert"
+    assert counts[touches, ()] == 3 * (len(TOUCHES_UPTO) + 3)
+    assert most["total"][touches] == counts[touches, ()] * (1 + len(MARKETING.conversions))
 
 
 def test_rows_have_the_labels_of_their_families() -> None:

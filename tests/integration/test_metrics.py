@@ -140,7 +140,7 @@ def test_metrics_pass_promtool_and_the_budget(stack: Callable[..., Stack], small
         for sample in family.samples
         if sample.name == "parcours_series"
     ]
-    assert sum(len(rows) for rows in business(text).values()) <= series <= 30_000
+    assert sum(len(rows) for rows in business(text).values()) <= series <= 40_000
 
 
 def test_probes_and_status(stack: Callable[..., Stack], small: World) -> None:

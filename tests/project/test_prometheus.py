@@ -61,7 +61,7 @@ def test_each_worker_is_scraped_where_it_listens() -> None:
 
 
 def test_a_scrape_is_bounded_above_the_exporters_budget() -> None:
-    assert JOBS["parcours"]["sample_limit"] == 45_000
+    assert JOBS["parcours"]["sample_limit"] == 60_000
 
 
 def seconds(duration: str) -> int:

@@ -19,7 +19,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from typer.testing import CliRunner
 
+from attribution.families import FAMILIES
+from attribution.listing import fitting
 from attribution.nodes.state import Person
+from attribution.plan import Plan, most
 from attribution.replay import Replay
 from attribution.report import report
 from models.errors import CATALOGUE
@@ -412,6 +415,28 @@ def test_config_check_warns(tmp_path: Path, text: str, warning: str) -> None:
 def test_config_check_refuses_naming_the_key(tmp_path: Path, text: str, key: str) -> None:
     (tmp_path / "c.toml").write_text(text)
     fails(run("config", "check", tmp_path / "c.toml"), 2, key)
+
+
+def test_config_check_counts_every_family_and_says_what_has_no_room(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('own_domains = ["shop.example"]\n[conversions.lead]\n')
+    marketing = load_marketing(tmp_path / "c.toml")
+    few = run("config", "check", tmp_path / "c.toml").out
+    assert "warning" not in few
+    counted = {line.split()[0] for line in few.splitlines() if line}
+    for name, family in FAMILIES.items():
+        day, baseline = name.startswith("parcours_day_"), name.endswith("_baseline")
+        assert f"{'day_' * day}{family.metric}{'_baseline' * baseline}" in counted
+    total = sum(most(marketing, 12, 100).values())
+    assert f"{total:,} series; the budget is 40,000" in few
+    many = run("config", "check", tmp_path / "c.toml", "--channels", 60, "--campaigns", 500).out
+    warned = [line for line in many.splitlines() if line.startswith("warning: series: ")]
+    assert [line.split(" are shown")[0] for line in warned] == [
+        f"warning: series: {60 - channels} of 60 channels"
+        if of
+        else f"warning: series: {500 - campaigns} of 500 campaigns"
+        for channels, campaigns in [fitting(Plan(marketing, ["purchase", "lead"]), 60, 500)]
+        for of in (True, False)
+    ]
 
 
 def test_config_check_without_a_file_says_how_to_name_one() -> None:

@@ -20,9 +20,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from attribution.costs import Ledger
-from attribution.facts import CLICKS, ORDERS, TOTAL, Fact
+from attribution.facts import CLICKS, ORDERS, TOTAL, VISITS, Fact
 from attribution.families import FAMILIES, THROUGH
 from attribution.kpi import rows
+from attribution.listing import BUDGET
 from attribution.nodes.state import CostRow
 from attribution.report import report
 from attribution.rollups import Bucket, Calendar, Cell, Rollups
@@ -200,7 +201,7 @@ async def test_metrics_are_the_report_s_whatever_the_commits(redis: Redis, seed:
         if not family.endswith(("_reach", "_frequency"))
         for row in rows
     }
-    assert value(samples, "series") == len(samples) == len(expected) + 2
+    assert value(samples, "series") == len(samples) == len(expected) + 4
     assert value(samples, "as_of_timestamp_seconds") == run.highest // 1_000_000
     for key, wanted in expected.items():
         assert samples[key] == wanted, key
@@ -557,3 +558,22 @@ async def test_business_rows_have_the_documented_labels(redis: Redis, writers: l
     assert labels["parcours_channel_cost"] == {"channel", "network", "window", "currency"}
     assert labels["parcours_cost_through_timestamp_seconds"] == {"channel", "network", "campaign"}
     assert labels["parcours_total_orders"] == {"window"}
+
+
+async def test_that_names_have_no_series_of_their_own_is_counted_and_said_once(
+    redis: Redis, bench: Bench, writers: list[Writer], caplog: pytest.LogCaptureFixture
+) -> None:
+    await writers[1].commit(END)
+    await writers[0].commit(END, cells([(END, (f"channel {i}", "x", "(none)"), VISITS, 1) for i in range(3)]))
+    samples = await bench.scrape()
+    assert (value(samples, "folded_channels"), value(samples, "folded_campaigns")) == (0, 0)
+    for more in (100, 101):
+        await writers[0].commit(END, cells([(END, (f"channel {i}", "x", "(none)"), VISITS, 1) for i in range(more)]))
+        samples = await bench.scrape()
+    channels = {dict(labels)["channel"] for name, labels in samples if name == "parcours_channel_visits"}
+    own = len(channels - {"(other)"})
+    assert value(samples, "folded_channels") == 101 - own > 0
+    assert value(samples, "series") == len(samples) <= BUDGET
+    said = [record.getMessage() for record in caplog.records if "budget" in record.getMessage()]
+    assert len(said) == 1
+    assert f"{100 - own} channels and " in said[0]
