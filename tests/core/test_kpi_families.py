@@ -639,7 +639,7 @@ def test_12_channels_and_100_campaigns_fit_with_all_the_models_there_will_be() -
     assert set(series) == set(FAMILIES)
     # Data-driven and stage-based models add sums by channel and in all: 4 more of them.
     more = 4 * 6 * (13 * 6 + 4)
-    assert 30_000 < sum(series.values()) + more <= 36_000 < BUDGET
+    assert 30_000 < sum(series.values()) + more <= 37_000 < BUDGET
 
 
 def test_the_count_is_what_a_full_shop_exports() -> None:
