@@ -265,6 +265,8 @@ def _families() -> dict[str, Family]:
 
 FAMILIES: dict[str, Family] = _families()
 """Every family by name, those of persons last."""
+SERIES: dict[str, Family] = {one: family for name, family in FAMILIES.items() for one in series(name, family)}
+"""The family of each series: those of a histogram have names of their own."""
 
 
 def plain(value: Decimal | int) -> str:

@@ -202,7 +202,8 @@ class _Base:
             source = (labels[0][1], labels[1][1]) if read[0] == "channel" else ALL
             if read[1] == "impressions":
                 self.impressions[dict(labels)["window"], source] = Decimal(value)
-                self.sources.add(source)
+                if source != ALL:
+                    self.sources.add(source)
             elif credited <= set(labels):
                 self.credit[dict(labels)["window"], source] = Decimal(value)
 

@@ -50,6 +50,7 @@ async def _read(infra: Infrastructure) -> View:
     from attribution.nodes.base import NEVER
     from streams.cli.reach import bare
     from streams.generations import located
+    from streams.reach import counted
     from streams.security import redis_options
     from streams.tables import Tables, configs, connect, journey_tag
     from streams.view import Partition, View
@@ -63,8 +64,12 @@ async def _read(infra: Infrastructure) -> View:
                 f"no worker has used {bare(infra.redis_url)} yet (generation {generation}): nothing to report"
             )
         marketing = Marketing.from_text(known[max(known)])
-        if infra.config is not None and marketing_of(infra.config)[0].digest() != marketing.digest():
-            note(f"{infra.config} is not what the workers run with: this is under theirs, {marketing.digest()}")
+        if infra.config is not None:
+            own = marketing_of(infra.config)[0]
+            if own.digest() == marketing.digest():
+                marketing = own  # with its alerts and goals, whose names have series first
+            else:
+                note(f"{infra.config} is not what the workers run with: this is under theirs, {marketing.digest()}")
         count = marketing.topics.journey_events
         view = View(marketing, [Partition(p, Tables(redis, journey_tag(generation, p))) for p in range(count)])
         read = await asyncio.gather(*(part.read() for part in view.parts))
@@ -72,6 +77,8 @@ async def _read(infra: Infrastructure) -> View:
         if end == NEVER or not any(changes.state for changes in read):
             raise Failure("no event has been applied yet: nothing to report")
         view.take(read, end)
+        view.reached(await counted(((part.tables, part.names) for part in view.parts), view.end, view.calendar))
+        view.take(await asyncio.gather(*(part.read() for part in view.parts)), view.end)
         return view
     finally:
         await redis.aclose()

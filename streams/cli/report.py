@@ -33,7 +33,12 @@ if TYPE_CHECKING:
     from attribution.nodes.state import CostRow
 
 NAME = "report"
-LABELS = ("channel", "network", "campaign", "model", "basis", "conversion", "reason", "currency")
+DAYS = "days"
+"""The period that is each of the last 35 business days, as known now."""
+LABELS = (
+    "channel", "network", "campaign", "source", "model", "basis", "conversion", "reason", "cohort", "age_months", "le", "days_ago",
+    "baseline", "currency",
+)  # fmt: skip
 """The labels of a line of CSV, in order; what a metric does not have is empty."""
 
 
@@ -47,12 +52,13 @@ class Report(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One number of the period."""
+    """One number. `windowed`: it is of the period; else it is of whenever its labels say, or of now."""
 
     level: str
     metric: str
     labels: dict[str, str]
     value: Decimal | int
+    windowed: bool
 
 
 def command(
@@ -74,14 +80,16 @@ def command(
 
     The numbers are those that the exporter has at the same moment. With --input they are of the last event in the files.
 
-    Periods: 5m, 1h, 24h, 7d, 30d (rolling), today, yesterday, month_to_date, last_month, 365d, and campaign_to_date for
-    campaigns.
+    Periods: 5m, 1h, 24h, 7d, 30d (rolling), today, yesterday, month_to_date, last_month, 365d, campaign_to_date for
+    campaigns, and days: each of the last 35 days as known now. Numbers of persons are of 24h, 7d and 30d; customers and
+    cohorts are of now, and beside every period.
 
     \b
     Examples:
       parcours report
       parcours report --period last_month --html --out report.html
       parcours report --period 7d --csv | head
+      parcours report --period days --csv > days.csv
       parcours report --input shop --config shop/parcours.toml --period 30d --json
     """
     periods = known_periods()
@@ -89,6 +97,8 @@ def command(
         raise Usage(f"--period: {period!r} is none of {', '.join(periods)}")
     if as_csv + as_json + as_html > 1:
         raise Usage("--csv, --json and --html: choose one")
+    if period == DAYS and not as_csv and not as_json:
+        raise Usage("--period days: a number for each day; write it with --csv or --json")
     infra = infrastructure(config=config, redis_url=redis_url)
     found = _replayed(infra, source) if source is not None else _stored(infra)
     if as_html:
@@ -111,7 +121,7 @@ def known_periods() -> tuple[str, ...]:
     """What `--period` may be."""
     from attribution.windows import PERIODS, VOLUMES, WINDOWS
 
-    return (VOLUMES.name, *(window.name for window in WINDOWS), *PERIODS)
+    return (VOLUMES.name, *(window.name for window in WINDOWS), *PERIODS, DAYS)
 
 
 def _write(text: str, out: Path | None) -> None:
@@ -129,14 +139,12 @@ def _write(text: str, out: Path | None) -> None:
 
 
 def _replayed(infra: Infrastructure, source: Path) -> Report:
-    from attribution.costs import Ledger
-    from attribution.kpi import rows
-    from attribution.windows import Sums
+    from attribution.report import exported
 
     replay = replayed(infra, source)
-    sums = Sums.of(replay.rollups, replay.marketing, replay.highest)
-    ledger = Ledger((cost for _, cost in replay.costs()), sums.own, replay.highest, spread=sums.spread())
-    return Report(replay.marketing, replay.highest, rows(sums, ledger), [cost for _, cost in replay.costs()])
+    costs = [cost for _, cost in replay.costs()]
+    rows = exported(replay.rollups, costs, replay.marketing, replay.highest, replay.devices)
+    return Report(replay.marketing, replay.highest, rows, costs)
 
 
 def _stored(infra: Infrastructure) -> Report:
@@ -148,16 +156,19 @@ def _stored(infra: Infrastructure) -> Report:
 
 
 def lines(found: Report, period: str) -> Iterator[Line]:
-    """The numbers of the period, in the order of families."""
-    from attribution.families import FAMILIES
+    """The numbers of the period, those it is compared with, and those that are of no period; or of each day."""
+    from attribution.families import SERIES
 
-    for family, labels, value in found.rows:
+    for name, labels, value in found.rows:
         of = dict(labels)
-        if of.pop("window", None) == period and "period" not in of:
-            about = FAMILIES.get(family)
-            if about is None:  # of persons: histograms among them, for /metrics and report.json
-                continue
-            yield Line(about.level, about.metric, of, value)
+        windowed = "window" in of
+        if "days_ago" in of if period == DAYS else "days_ago" not in of and of.pop("window", period) == period:
+            family = SERIES[name]
+            metric = name.removeprefix("parcours_").removeprefix("day_").removeprefix(f"{family.level}_")
+            if "period" in of:
+                metric = metric.removesuffix("_baseline")
+                of["baseline"] = of.pop("period")
+            yield Line(family.level, metric, of, value, windowed)
 
 
 def as_table(found: Report, period: str) -> str:
@@ -170,7 +181,8 @@ def as_table(found: Report, period: str) -> str:
     writer.writerow(("period", "as_of", "config", "level", *LABELS, "metric", "value"))
     common = (period, moment(found.end), found.marketing.digest())
     for line in lines(found, period):
-        names = (_cell(line.labels.get(name, "")) for name in LABELS)
+        # All but the ends of buckets, "+Inf" among them, may come from events.
+        names = (line.labels.get(name, "") if name == "le" else _cell(line.labels.get(name, "")) for name in LABELS)
         writer.writerow((*common, line.level, *names, line.metric, plain(line.value)))
     return text.getvalue()
 
@@ -204,6 +216,10 @@ def as_object(found: Report, period: str) -> dict[str, Any]:
     }
 
 
+_ONE_ROW = frozenset(("channel", "network", "campaign", "model", "basis", "conversion", "currency"))
+"""With other labels a metric has several rows for one name."""
+
+
 class Board(NamedTuple):
     """The period under the first headline model: by metric, in all, by (channel, network), and by campaign."""
 
@@ -213,14 +229,16 @@ class Board(NamedTuple):
 
 
 def board(found: Report, period: str) -> Board:
-    """Purchases on the conversion basis, and what has no model."""
+    """Purchases on the conversion basis, and what has no model; in all also what is of now."""
     model = found.marketing.headline_models[0]
     levels: dict[str, dict[tuple[str, ...], dict[str, Decimal | int]]] = {"total": {}, "channel": {}, "campaign": {}}
     for line in lines(found, period):
         of = line.labels
         if (of.get("model", model), of.get("basis", "conversion")) != (model, "conversion"):
             continue
-        if of.get("conversion", "purchase") != "purchase" or "reason" in of:
+        if of.get("conversion", "purchase") != "purchase" or not _ONE_ROW.issuperset(of):
+            continue
+        if line.level not in levels or not (line.windowed or line.level == "total"):
             continue
         names = tuple(of[name] for name in ("channel", "network", "campaign") if name in of)
         levels[line.level].setdefault(names, {})[line.metric] = line.value
@@ -274,15 +292,18 @@ def _show(found: Report, period: str) -> None:
         made.add_row(*row(*names, *cells))
     console().print(made)
     say()
-    blended = [
-        f"{name} {shown(read.total.get(metric), **how)}" for name, metric, how in _blended() if metric in read.total
-    ]
-    say(", ".join(blended) or "no number of all orders in this period")
+    say(_told(_blended(), read.total) or "no number of all orders in this period")
+    if read.total.get("customers"):
+        say(_told(_customers(), read.total))
     nobodys = unattributed(found, period)
     if nobodys:
         say(f"unattributed {sum(nobodys.values())}: " + ", ".join(f"{n} {reason}" for reason, n in nobodys.items()))
     _show_claims(found, period)
     say(f"configuration {found.marketing.digest()}")
+
+
+def _told(what: Iterable[tuple[str, str, dict[str, Any]]], total: dict[str, Decimal | int]) -> str:
+    return ", ".join(f"{name} {shown(total[metric], **how)}" for name, metric, how in what if metric in total)
 
 
 def unattributed(found: Report, period: str) -> dict[str, int]:
@@ -354,4 +375,17 @@ def _blended() -> Iterable[tuple[str, str, dict[str, Any]]]:
         ("AOV", "aov", {}),
         ("orders per visit", "orders_per_visit_ratio", {"percent": True}),
         ("new customers", "new_customers", {"digits": 0}),
+        ("visitors", "visitors", {"digits": 0}),
+        ("conversion rate", "conversion_rate_ratio", {"percent": True}),
+        ("reach", "reach", {"digits": 0}),
+        ("NPS", "nps_points", {"digits": 0}),
+    )
+
+
+def _customers() -> Iterable[tuple[str, str, dict[str, Any]]]:
+    return (
+        ("customers of twelve months", "customers", {"digits": 0}),
+        ("revenue to date of each", "customer_revenue_to_date", {}),
+        ("expected in a year", "clv_expected", {}),
+        ("with a second order", "repeat_ratio", {"percent": True}),
     )

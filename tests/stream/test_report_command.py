@@ -15,15 +15,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from attribution.costs import Ledger
-from attribution.families import FAMILIES
-from attribution.kpi import rows
 from attribution.replay import Replay
-from attribution.windows import PERIODS, WINDOWS, Sums
+from attribution.report import exported
+from attribution.windows import PERIODS, WINDOWS
 from models.settings import Marketing, load_marketing
 from streams.cli import root
-from streams.cli.report import LABELS, known_periods
+from streams.cli.report import known_periods
 from streams.files import by_time, read
+from tests import shop as samples_of
 
 CLICK = {
     "event_id": "k1", "occurred_at": "2026-03-02T10:00:00Z", "customer_id": "anna", "channel": "Paid Social",
@@ -58,40 +57,39 @@ def run(*args: object) -> Any:
     return CliRunner().invoke(root.app, ["report", *map(str, args)], prog_name="parcours")
 
 
-def exported(folder: Path, marketing: Marketing, period: str) -> Iterator[tuple[str, str, dict[str, str], Decimal]]:
-    """(level, metric, labels, value) of the exporter's rows at the last event."""
+def rows_of(folder: Path, marketing: Marketing) -> Iterator[tuple[samples_of.Sample, Decimal]]:
+    """The exporter's rows at the last event."""
     replay = Replay(marketing)
     for record in by_time(read(folder)):
         replay.take(record.topic, record.value)
     replay.finish()
-    sums = Sums.of(replay.rollups, marketing, replay.highest)
-    for family, labels, value in rows(sums, Ledger((row for _, row in replay.costs()), sums.own, replay.highest)):
-        of = dict(labels)
-        if of.pop("window", "") == period and "period" not in of:
-            yield FAMILIES[family].level, FAMILIES[family].metric, of, Decimal(value)
+    costs = [row for _, row in replay.costs()]
+    for family, labels, value in exported(replay.rollups, costs, marketing, replay.highest, replay.devices):
+        yield (family, frozenset(labels)), Decimal(value)
 
 
-@pytest.mark.parametrize("period", ["5m", "24h", "30d", "today", "yesterday", "campaign_to_date"])
+@pytest.mark.parametrize("period", ["5m", "24h", "30d", "today", "yesterday", "campaign_to_date", "days"])
 def test_json_and_csv_are_the_exporters_rows(shop: Path, period: str) -> None:
-    wanted = sorted(
-        (level, metric, sorted(labels.items()), value)
-        for level, metric, labels, value in exported(shop, Marketing(), period)
-    )
+    def asked(labels: dict[str, str]) -> bool:
+        return (
+            "days_ago" in labels
+            if period == "days"
+            else "days_ago" not in labels and labels.get("window", period) == period
+        )
+
+    wanted = {key: value for key, value in rows_of(shop, Marketing()) if asked(dict(key[1]))}
     assert wanted
     told = json.loads(run("--input", shop, "--period", period, "--json").stdout)
     assert (told["period"], told["as_of"], told["config"]) == (period, "2026-03-02T12:00:00Z", Marketing().digest())
-    got = []
-    for row in told["rows"]:
-        level, metric, value = row.pop("level"), row.pop("metric"), Decimal(row.pop("value"))
-        got.append((level, metric, sorted(row.items()), value))
-    assert sorted(got) == wanted
+    assert samples_of.samples(told) == wanted
 
     read_back = []
     for line in csv.DictReader(io.StringIO(run("--input", shop, "--period", period, "--csv").stdout)):
         assert (line["period"], line["config"]) == (period, Marketing().digest())
-        labels = sorted((name, line[name]) for name in LABELS if line[name])
-        read_back.append((line["level"], line["metric"], labels, Decimal(line["value"])))
-    assert sorted(read_back) == wanted
+        read_back.append(
+            {name: text for name, text in line.items() if text and name not in ("period", "as_of", "config")}
+        )
+    assert read_back == told["rows"]
 
 
 def test_the_table_shows_the_seed(shop: Path) -> None:
@@ -168,7 +166,7 @@ def test_a_configuration_file_is_used_and_named_by_its_hash(shop: Path, tmp_path
 
 
 def test_every_period_is_known_and_named_in_the_help(shop: Path) -> None:
-    assert set(known_periods()) == {"5m", *(window.name for window in WINDOWS), *PERIODS}
+    assert set(known_periods()) == {"5m", *(window.name for window in WINDOWS), *PERIODS, "days"}
     shown = run("--help").stdout
     for period in known_periods():
         assert period in shown
@@ -180,6 +178,7 @@ def test_every_period_is_known_and_named_in_the_help(shop: Path) -> None:
     [
         (("--period", "14d"), 2, "--period: '14d' is none of 5m, 1h, 24h"),
         (("--csv", "--json"), 2, "--csv, --json and --html: choose one"),
+        (("--period", "days"), 2, "--period days: a number for each day; write it with --csv or --json"),
         (("--out", "x.html"), 2, "--out: say how to write it"),
         (("--input", "nowhere"), 2, "nowhere: no such file or folder"),
         (("--redis-url", "redis://127.0.0.1:1/0"), 1, "Redis does not answer at redis://127.0.0.1:1/0"),
