@@ -11,11 +11,14 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
+from attribution import targets
 from attribution.alerting import AlertState, Key, Names, advance
 from attribution.blocks import Found
 from attribution.costs import Ledger
 from attribution.kpi import Board
 from attribution.nodes.cost import accrual_end
+from attribution.patterns import level_of
+from attribution.people import People
 from attribution.readings import Held, read, stale
 from attribution.replay import Replay
 from attribution.rollups import OF_PERSONS, RETENTION, Rollups
@@ -52,6 +55,11 @@ class Backtest:
         self._board: Board | None = None
         self._ledger: Ledger | None = None
         self._costs_changed = False
+        families = [
+            targets.family(level_of(rule), name) for rule in marketing.alerts for name in (rule.metric, *rule.minimum)
+        ]
+        of_persons = any(name is not None and targets.of_persons(name) for name in families)
+        self._people = People(marketing) if of_persons else None
         self._judged = 0
         self._states: dict[Key, AlertState] = {}
         self._episodes: dict[str, Episode] = {}
@@ -75,7 +83,8 @@ class Backtest:
             kept = [row for _, row in self.replay.costs() if accrual_end(row) > now - RETENTION["d"]]
             self._ledger, self._costs_changed = Ledger(kept, self._sums.own, now, spread=self._sums.spread()), False
         self._judged = now
-        found = Found.of(self._board.blocks(self._ledger))
+        reach = self.replay.devices.reach(now, self._sums.calendar) if self._people is not None else None
+        found = Found.of(self._board.blocks(self._ledger, reach))
         held = Held(networks=stale(self._ledger, self._marketing, now))
         readings = read(self._marketing.alerts, self._marketing, found, held)
         self._states, changes = advance(self._marketing.alerts, self._states, readings, now)
@@ -91,9 +100,12 @@ class Backtest:
         self.replay.finish()
         if self._sums is None:
             self._sums = Sums(self._marketing, now)
-            self._board = Board(self._sums, only={rule.window for rule in self._marketing.alerts})
+            self._board = Board(self._sums, only={rule.window for rule in self._marketing.alerts}, people=self._people)
         self._sums.move(now)
         for bucket, cells in self._fresh.buckets.items():
-            for dims, cell in cells.items() if bucket[0] not in OF_PERSONS else ():
-                self._sums.add(bucket, dims, cell)
+            for dims, cell in cells.items():
+                if bucket[0] not in OF_PERSONS:
+                    self._sums.add(bucket, dims, cell)
+                elif self._people is not None:
+                    self._people.add(bucket, dims[:2], cell)
         self._fresh.buckets.clear()

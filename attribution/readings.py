@@ -10,10 +10,10 @@ from attribution.alerting import UNKNOWN, Key, Names, Reading, cost_reading, pla
 from attribution.blocks import Found
 from attribution.costs import Ledger
 from attribution.facts import CONVERSIONS
-from attribution.families import Row
+from attribution.families import FAMILIES, LEVEL_LABELS, Row
 from attribution.formulas import Scope, units
 from attribution.patterns import level_of, matches
-from attribution.targets import STATISTICAL, family
+from attribution.targets import STATISTICAL, family, of_persons
 from models.results import NONE
 from models.settings import AlertRule, Marketing, micros
 
@@ -37,11 +37,17 @@ class Rows:
     def __init__(self, rows: Iterable[Row], families: Iterable[str]) -> None:
         self._names: dict[str, tuple[str, ...]] = dict.fromkeys(families, ())
         self._values: dict[tuple[str, tuple[str, ...]], Decimal | int] = {}
+        self._scopes: dict[str, set[tuple[str, ...]]] = {name: set() for name in self._names}
         for name, labels, value in rows:
             if name in self._names:
                 kept = [label for label in labels if label[0] != "currency"]
                 self._names[name] = tuple(label for label, _ in kept)
                 self._values[name, tuple(text for _, text in kept)] = value
+                self._scopes[name].add(tuple(text for _, text in labels[: len(LEVEL_LABELS[FAMILIES[name].level])]))
+
+    def scopes(self, name: str) -> list[tuple[str, ...]]:
+        """The names that a family has rows of; the whole is always one."""
+        return sorted(self._scopes[name]) or [()] * (FAMILIES[name].level == "total")
 
     def get(self, name: str, labels: dict[str, str]) -> Decimal | None:
         """The sample with these labels, as far as the family has them; None when there is none."""
@@ -60,13 +66,23 @@ def read(rules: Iterable[AlertRule], marketing: Marketing, found: Found, held: H
     readings: dict[Key, Reading] = {}
     for rule in rules:
         level = level_of(rule)
+        name = family(level, rule.metric)
+        if name is not None and of_persons(name):
+            for values in index.scopes(name):
+                if matches(rule, values) and not _reserved(rule, values):
+                    readings[rule.name, _names(values)] = _of_persons(rule, level, marketing, values, index)
+            continue
         for at, scope in found.scopes.get(rule.window, ()):
             values = tuple(text for _, text in scope.labels)
             if at != level or not matches(rule, values) or _reserved(rule, values):
                 continue
-            names: Names = (*values, "", "", "")[:3]  # type: ignore[assignment]
+            names = _names(values)
             readings[rule.name, names] = _reading(rule, level, marketing, scope, names, index, held)
     return readings
+
+
+def _names(values: tuple[str, ...]) -> Names:
+    return (*values, "", "", "")[:3]  # type: ignore[return-value]
 
 
 def _families(rule: AlertRule) -> set[str]:
@@ -85,24 +101,37 @@ def _reserved(rule: AlertRule, values: tuple[str, ...]) -> bool:
 def _reading(
     rule: AlertRule, level: str, marketing: Marketing, scope: Scope, names: Names, index: Rows, held: Held
 ) -> Reading:
-    model = rule.model or marketing.headline_models[0]
-    labels = dict(scope.labels) | {
-        "model": model, "basis": rule.basis, "conversion": rule.conversion, "window": rule.window,
-    }  # fmt: skip
+    labels = _labels(rule, marketing, scope.labels)
     if rule.metric in STATISTICAL:
-        reading = UNKNOWN if held.holds(names) else _cost(rule, model, scope)
+        reading = UNKNOWN if held.holds(names) else _cost(rule, labels["model"], scope)
     else:
-        name = family(level, rule.metric)
-        value = index.get(name, labels) if name is not None else None
-        volumes = {
-            metric: amount for metric in rule.minimum
-            if (name := family(level, metric)) is not None and (amount := index.get(name, labels)) is not None
-        }  # fmt: skip
+        value, volumes = _looked_up(rule, level, labels, index)
         # A ratio of cost is absent too while less than half of its cost is known: that is not the end of it.
         awaited = value is None and scope.upto is None and scope.spent.total is not None
         reading = UNKNOWN if awaited else plain_reading(rule, value, volumes)
     maturity = family(level, "maturity")
     return reading._replace(maturity=None if maturity is None else index.get(maturity, labels), cost_through=scope.cut)
+
+
+def _of_persons(rule: AlertRule, level: str, marketing: Marketing, values: tuple[str, ...], index: Rows) -> Reading:
+    labels = _labels(rule, marketing, zip(_LEVEL_LABELS, values, strict=False))
+    return plain_reading(rule, *_looked_up(rule, level, labels, index))
+
+
+def _labels(rule: AlertRule, marketing: Marketing, names: Iterable[tuple[str, str]]) -> dict[str, str]:
+    model = rule.model or marketing.headline_models[0]
+    return dict(names) | {
+        "model": model, "basis": rule.basis, "conversion": rule.conversion, "window": rule.window,
+    }  # fmt: skip
+
+
+def _looked_up(
+    rule: AlertRule, level: str, labels: dict[str, str], index: Rows
+) -> tuple[Decimal | None, dict[str, Decimal]]:
+    """The rule's metric, and those that ask for a minimum, as far as there are any."""
+    wanted = {metric: family(level, metric) for metric in (rule.metric, *rule.minimum)}
+    found = {metric: index.get(name, labels) for metric, name in wanted.items() if name is not None}
+    return found.get(rule.metric), {metric: n for metric in rule.minimum if (n := found.get(metric)) is not None}
 
 
 def _cost(rule: AlertRule, model: str, scope: Scope) -> Reading:

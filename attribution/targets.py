@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from attribution.facts import TOUCH
-from attribution.families import FAMILIES, LEVEL_LABELS
+from attribution.families import FAMILIES, LEVEL_LABELS, PERSONS
 from attribution.formulas import PURCHASE
 from attribution.goals import ATTRIBUTED, OF_ORDERS, RATIOS, SUMS
 from attribution.patterns import level_of
+from attribution.people import WINDOWS as OF_PERSONS
 from attribution.windows import WINDOWS
 from models.errors import ConfigError
 from models.settings import AlertRule, Benchmark, Goal, Marketing, micros
@@ -23,20 +24,25 @@ LABELS = frozenset((*LEVEL_LABELS["campaign"], "model", "basis", "conversion", "
 
 
 def family(level: str, metric: str) -> str | None:
-    """The exported family of a metric, named with or without its `_ratio`; None when there is none at this level by window."""
+    """The exported family of a metric, named with or without its `_ratio`; None when there is none with one row for a scope of this level."""
     names = (f"parcours_{level}_{metric}", f"parcours_{level}_{metric}_ratio")
-    return next((name for name in names if name in FAMILIES and _by_window(name)), None)
+    return next((name for name in names if name in FAMILIES and _one_row(name)), None)
 
 
-def _by_window(name: str) -> bool:
-    labels = FAMILIES[name].labels
-    return "window" in labels and LABELS.issuperset(labels)
+def of_persons(name: str) -> bool:
+    """Whether a family is told of persons: of fewer windows, or, of customers, of none."""
+    return FAMILIES[name].metric in PERSONS
+
+
+def _one_row(name: str) -> bool:
+    found = FAMILIES[name]
+    return found.type == "gauge" and LABELS.issuperset(found.labels)
 
 
 def metrics(level: str) -> list[str]:
     """The metrics of a level."""
     start = f"parcours_{level}_"
-    found = [name for name in FAMILIES if name.startswith(start) and _by_window(name)]
+    found = [name for name in FAMILIES if name.startswith(start) and _one_row(name)]
     return sorted(name.removeprefix(start).removesuffix("_ratio") for name in found)
 
 
@@ -54,7 +60,8 @@ def check(marketing: Marketing) -> None:
 
 def _rule(marketing: Marketing, rule: AlertRule, at: str) -> None:
     level = level_of(rule)
-    if family(level, rule.metric) is None:
+    name = family(level, rule.metric)
+    if name is None:
         raise ConfigError(
             f"{at}.metric: {rule.metric!r} is no metric of level {level}{_near(rule.metric, metrics(level))}"
         )
@@ -62,6 +69,8 @@ def _rule(marketing: Marketing, rule: AlertRule, at: str) -> None:
     if window is None or (level == "campaign" and not window.campaigns):
         names = ", ".join(w.name for w in WINDOWS if w.campaigns or level != "campaign")
         raise ConfigError(f"{at}.window: {rule.window!r} is no window of level {level}; there are {names}")
+    if of_persons(name) and rule.window not in (known := [window for window, _, _ in OF_PERSONS]):
+        raise ConfigError(f"{at}.window: {rule.metric} is told of persons; there are {', '.join(known)}")
     if rule.basis == TOUCH and (level == "campaign" or TOUCH not in window.bases):
         names = ", ".join(w.name for w in WINDOWS if TOUCH in w.bases)
         raise ConfigError(f"{at}.basis: the touch basis is for {names} and not for campaigns")

@@ -242,6 +242,10 @@ def board(found: Report, period: str) -> Board:
             continue
         names = tuple(of[name] for name in ("channel", "network", "campaign") if name in of)
         levels[line.level].setdefault(names, {})[line.metric] = line.value
+    # A name that is told of persons alone, by an answer in a survey say, would be a line of blanks.
+    columns = {metric for _, metric, _ in COLUMNS}
+    for level in ("channel", "campaign"):
+        levels[level] = {names: values for names, values in levels[level].items() if columns & values.keys()}
     return Board(levels["total"].get((), {}), by_spend(levels["channel"]), by_spend(levels["campaign"]))
 
 

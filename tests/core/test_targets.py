@@ -11,17 +11,21 @@ import msgspec
 import pytest
 
 from attribution import targets
+from attribution.backtest import Backtest
 from attribution.costs import Ledger
 from attribution.facts import ATTRIBUTED_NET, CLICKS, CONVERSION, CONVERSIONS, Fact
 from attribution.families import FAMILIES, LEVEL_LABELS
 from attribution.kpi import found
 from attribution.nodes.state import CostRow
+from attribution.people import People
 from attribution.readings import Held, read
 from attribution.rollups import Calendar, Rollups
 from attribution.rules import Dims
 from attribution.windows import Sums
 from models.errors import ConfigError
 from models.settings import DAY, HOUR, Marketing, load_marketing
+from tests.core.replayed import replay
+from tests.core.test_kpi_families import at, who
 from tests.reference import moment
 
 D = Decimal
@@ -56,6 +60,8 @@ def marketing(**given: Any) -> Marketing:
         ({"metric": "roas", "dispersion": 2}, r"alerts\[0\].dispersion"),
         ({"minimum": {"clicks": 3}}, r"alerts\[0\].minimum: cpa needs none"),
         ({"metric": "roas", "minimum": {"cliks": 3}}, r"alerts\[0\].minimum.cliks: no metric of level total; did you mean 'clicks'"),
+        ({"metric": "conversion_rate", "window": "1h"}, r"alerts\[0\].window: conversion_rate is told of persons; there are 24h, 7d, 30d"),
+        ({"metric": "touches_to_convert"}, r"alerts\[0\].metric: 'touches_to_convert' is no metric of level total"),
         ({"threshold": "nan"}, r"alerts\[0\].threshold: NaN is no amount"),
     ],
 )  # fmt: skip
@@ -102,7 +108,7 @@ def test_a_rule_names_what_has_one_row_for_a_scope_and_window(level: str) -> Non
         found = targets.family(level, metric)
         assert found is not None
         assert found not in more
-        assert "window" in FAMILIES[found].labels
+        assert "window" in FAMILIES[found].labels or targets.of_persons(found)
     with pytest.raises(ConfigError, match="is no metric of level total"):
         targets.check(marketing(alerts=[{**RULE, "metric": "cpa_baseline"}]))
 
@@ -215,3 +221,63 @@ def test_while_held_nothing_is_known_of_cost_per_conversion() -> None:
     assert not any(known for known, *_ in readings([by_network], [], costs, Held(everywhere=True)).values())
     clicks = {**RULE, "metric": "clicks"}
     assert readings([clicks], [(END, SPRING, CLICKS, 1)], costs, Held(everywhere=True))["", "", ""][0] is True
+
+
+PERSONS = [
+    *(("touchpoints", who(person, f"v{person}", "09:00:00", SPRING, type="visit")) for person in ("anna", "bob", "carl", "dora")),
+    ("touchpoints", who("eve", "ve", "09:00:00", BRAND, type="visit")),
+    ("purchases", who("anna", "p", "10:00:00", type="order", order_id="A", revenue=10, currency="EUR")),
+]  # fmt: skip
+
+
+def of_persons(*rules: dict[str, Any]) -> dict[tuple[str, ...], Decimal | None]:
+    """Values by rule and names, as the exporter's rows have them."""
+    config = marketing(clock="event", alerts=[{**RULE, **rule} for rule in rules])
+    targets.check(config)
+    run = replay(PERSONS, config)
+    sums = Sums.of(run.rollups, config, END)
+    people, reach = People.of(run.rollups, config), run.devices.reach(END, sums.calendar)
+    seen = read(config.alerts, config, found(sums, Ledger([], sums.own, END), people=people, reach=reach), FREE)
+    assert all(reading.known for reading in seen.values())
+    return {(rule, *(name for name in names if name)): reading.value for (rule, names), reading in seen.items()}
+
+
+def test_a_rule_may_be_about_persons() -> None:
+    rate = {"name": "rate", "metric": "conversion_rate", "direction": "below", "threshold": "0.5", "window": "24h"}
+    assert of_persons(rate, {**rate, "name": "social", "channel": "Paid S*"}, {**rate, "name": "lead", "conversion": "lead"}) == {
+        ("rate",): D("0.2"), ("social", "Paid Social", "facebook"): D("0.25"), ("social", "Paid Search", "google"): D(0), ("lead",): D(0),
+    }  # fmt: skip
+    # Without answers there is no score, and an alert on it is there all the same; customers have no window.
+    more = [
+        {"name": metric, "metric": metric, "threshold": 1}
+        for metric in ("nps_points", "reach", "customers", "repeat_ratio")
+    ]
+    assert of_persons(*more) == {("nps_points",): None, ("reach",): 5, ("customers",): 1, ("repeat_ratio",): 0}
+    # A minimum of visitors keeps a rule silent; of_persons shows the value, the state machine what comes of it.
+    config = marketing(clock="event", alerts=[{**RULE, **rate, "minimum": {"visitors": 6}}])
+    run = replay(PERSONS, config)
+    sums = Sums.of(run.rollups, config, END)
+    rows = found(sums, Ledger([], sums.own, END), people=People.of(run.rollups, config))
+    reading = read(config.alerts, config, rows, FREE)["rate", ("", "", "")]
+    assert (reading.value, reading.fires) == (D("0.2"), False)
+
+
+def test_a_backtest_judges_what_is_told_of_persons() -> None:
+    rule = {
+        **RULE,
+        "metric": "conversion_rate",
+        "direction": "below",
+        "threshold": "0.1",
+        "window": "24h",
+        "channel": "*",
+    }
+    config = marketing(clock="event", alerts=[rule])
+    test = Backtest(config)
+    for topic, body in sorted(PERSONS, key=lambda event: event[1]["occurred_at"]):
+        test.take(topic, json.dumps(body).encode())
+        test.judge(moment(body["occurred_at"]))
+    # From nine to ten nobody had bought; at ten one of facebook's visitors had.
+    nine, ten = moment(at("09:00:00")), moment(at("10:00:00"))
+    assert {one.names[1]: (one.fired_at, one.resolved_at) for one in test.episodes} == {
+        "facebook": (nine, ten), "google": (nine, None),
+    }  # fmt: skip

@@ -218,3 +218,14 @@ def test_what_a_network_claims_stands_beside_what_is_attributed_to_it(shop: Path
     assert re.search(r"facebook +3.00 +1.00 +2.00 +9,000.00 +7,500.00 +1,500.00", told)
     (shop / "costs.jsonl").write_text(json.dumps(COST) + "\n")
     assert "platform claims" not in run("--input", shop, "--period", "7d").stdout
+
+
+def test_who_is_named_by_an_answer_alone_is_no_line_of_blanks(shop: Path) -> None:
+    answer = {
+        "type": "survey_response", "event_id": "s1", "occurred_at": "2026-03-02T11:00:00Z", "customer_id": "anna",
+        "question": "source", "channel": "Podcast",
+    }  # fmt: skip
+    (shop / "touchpoints.jsonl").write_text(json.dumps(answer) + "\n")
+    assert "Podcast" in run("--input", shop, "--period", "7d", "--json").stdout
+    for how in ((), ("--html",)):
+        assert "Podcast" not in run("--input", shop, "--period", "7d", *how).stdout
