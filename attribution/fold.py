@@ -82,12 +82,16 @@ _TIMED = frozenset((Touch, Stage, OrderReport, RefundReport, CancelReport, Link,
 
 def fold(node: Node, entry: AnyEntry, context: Context) -> Folded:
     """Apply one entry to its node. Pure: the node is a value, and so is what comes back."""
-    folded = _FOLDS[type(entry)](node, entry, context)
+    return told(entry.key, node, _FOLDS[type(entry)](node, entry, context), context)
+
+
+def told(key: str, node: Node, folded: Folded, context: Context) -> Folded:
+    """The outcome with what is told of persons in sums: new customers, visitors, customers. `node` is the one before."""
     after = folded.node
     if isinstance(after, Person) and folded.dropped is None:
         before = node if isinstance(node, Person) else _NOBODY
         if before.conversions is not after.conversions:
-            first_orders(folded, context.rules, known=entry.key.startswith("c:"))
+            first_orders(folded, context.rules, known=key.startswith("c:"))
             after = folded.node
             assert isinstance(after, Person)
         found = visitor_facts(before, after)

@@ -16,6 +16,7 @@ from msgspec import structs
 
 from attribution.channels import Classifier, clean
 from attribution.filters import Filters, names
+from attribution.forgetting import everywhere
 from attribution.money import Rates, convert, to_micros
 from attribution.rollups import Calendar
 from attribution.rules import has_roles
@@ -105,11 +106,14 @@ def _converted(own: int, rate: tuple[int, int], path: str) -> int:
 class Intake:
     """Makes entries under one configuration. `rates` are rows beside those of the configuration itself."""
 
-    def __init__(self, marketing: Marketing, rates: Iterable[Rate] = ()) -> None:
+    def __init__(self, marketing: Marketing, rates: Iterable[Rate] = (), *, forgets: bool = True) -> None:
+        """`forgets`: whether there is a key for the forget list; without it nobody can be forgotten."""
         self._classify = Classifier(marketing)
         self._filters = Filters(marketing)
         self._drop_ids = marketing.privacy.without_consent == "drop_ids"
         self._rates = Rates(marketing, rates)
+        self._forgets = forgets
+        self._partitions = marketing.topics.journey_events
         self._calendar = Calendar(marketing.time_zone)
         self._reporting = marketing.reporting_currency
         self._junk = frozenset(junk.strip().casefold() for junk in marketing.junk_ids)
@@ -205,10 +209,12 @@ class Intake:
             filtered = names(touch.flags) if touch.flags else ()
             return Taken(self._with_link(event, (touch,), t, offset), t, event.source or "", filtered)
         person = self._somebody(event)
+        if kind == "forget":
+            return self._forget(event, t, offset)
         flags = self._filters.flags(event)
         entries: tuple[AnyEntry, ...] = ()
         if kind == "survey_response":
-            answer = self._survey(event, t, offset, digest)
+            answer = self._survey(event, t, offset, digest, person)
             entries = () if answer is None else (answer,)
         elif kind == "stage":
             if not event.stage:
@@ -240,7 +246,15 @@ class Intake:
                 entries = (*entries, mark)
         return Taken(self._with_link(event, entries, t, offset), t, event.source or "", names(flags) if flags else ())
 
-    def _survey(self, event: Touchpoint, t: int, offset: int, digest: int) -> Survey | None:
+    def _forget(self, event: Touchpoint, t: int, offset: int) -> Taken:
+        """Both ids that it names are forgotten, in every partition of the log."""
+        if not self._forgets:
+            raise Rejected("no_forget_key", "$.type", "PARCOURS_FORGET_KEY is not set: nobody can be forgotten")
+        ids = self._usable("c:", event.customer_id), self._usable("a:", event.anonymous_id)
+        entries = everywhere([person for person in ids if person is not None], self._partitions, offset)
+        return Taken(tuple(entries), t, event.source or "")
+
+    def _survey(self, event: Touchpoint, t: int, offset: int, digest: int, person: str) -> Survey | None:
         """An answer; None when it says not what to, or was asked for a channel and names none. Where the page of the form was found says nothing."""
         question, score, best = event.question, 0, {"nps": 10, "csat": 5}
         if question is None:
@@ -255,7 +269,9 @@ class Intake:
             channel, network, score = NONE, NONE, to_micros(Decimal(str(event.score)))
         elif channel == NONE:
             return None
-        return Survey(f"q:{event.event_id}", offset, 0, event.event_id, t, question, channel, network, score, digest)
+        return Survey(
+            f"q:{event.event_id}", offset, 0, event.event_id, t, question, channel, network, score, digest, person
+        )
 
     def _touch(self, event: Touchpoint, t: int, offset: int, digest: int) -> Touch:
         kind: str = event.type

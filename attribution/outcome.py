@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from msgspec import structs
+
 from attribution.facts import ATTRIBUTED_NET, CONVERSIONS
 from attribution.filing import shares
 from attribution.money import major
 from attribution.nodes.state import Conversion
-from models.results import Attribution, Credit, Status
+from models.results import FORGOTTEN, Attribution, Credit, Status
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -46,6 +48,20 @@ def describe(
         credits=_credits(conversion) if credited else {},
         config=filed.config if filed else 0,
         version=version,
+    )
+
+
+def nameless(attribution: Attribution, name: str) -> Attribution:
+    """The same money, of nobody: what is left on record of a forgotten person's conversion. `name` must not be found from any id."""
+    return structs.replace(
+        attribution,
+        conversion_id=name,
+        order_id=None,
+        person=FORGOTTEN,
+        credits={
+            model: [structs.replace(credit, touch_id="") for credit in credits]
+            for model, credits in attribution.credits.items()
+        },
     )
 
 

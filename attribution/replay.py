@@ -6,20 +6,23 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from attribution.erasure import Erased, erase, mentions, screen
 from attribution.fold import fold
+from attribution.forgetting import Forgotten, everywhere
 from attribution.intake import Intake
 from attribution.nodes.base import NEVER, Context
 from attribution.nodes.state import Conversion, CostRow, Node, Person
-from attribution.outcome import describe
+from attribution.outcome import describe, nameless
 from attribution.reach import SEEN, Devices
 from attribution.rollups import Calendar, Rollups
 from attribution.rules import Rules
 from models.errors import Rejected
 from models.results import Attribution
 from models.settings import Marketing, Rate
-from models.wire import AnyEntry
+from models.wire import AnyEntry, Forget
 
 _NO_CLOCK = 1 << 62
+_NO_SECRET = b"no hash of a batch pass leaves it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,9 @@ class Replay:
         self.rollups = Rollups(Calendar(marketing.time_zone))
         self.nodes: dict[str, Node] = {}
         self.devices = Devices()
+        self.forgotten = Forgotten(_NO_SECRET)
+        self.left: list[Attribution] = []
+        """Of forgotten persons' conversions what stays on record."""
         self.refused: list[Refusal] = []
         self.dropped: Counter[str] = Counter()
         self.accepted = 0
@@ -79,7 +85,15 @@ class Replay:
         self.rollups.prune(self.highest)
 
     def _apply(self, entry: AnyEntry, context: Context, pending: deque[AnyEntry]) -> None:
-        folded = fold(self.nodes.get(entry.key), entry, context)
+        if isinstance(entry, Forget):
+            self._forget(entry.persons, context, pending)
+            return
+        node = self.nodes.get(entry.key)
+        if self.forgotten and (erased := screen(entry, node, self.forgotten)) is not None:
+            self.dropped["forgotten"] += 1
+            self._take(erased, pending)
+            return
+        folded = fold(node, entry, context)
         if folded.dropped in SEEN:
             self.devices.see(entry)
         if folded.dropped is not None:
@@ -88,6 +102,27 @@ class Replay:
         self.nodes[entry.key] = folded.node
         self.rollups.add(folded.facts, self.highest)
         pending.extend(folded.moves)
+
+    def _forget(self, persons: Iterable[str], context: Context, pending: deque[AnyEntry]) -> None:
+        if self.forgotten.add(persons):
+            named = {key: node for key, node in self.nodes.items() if key in persons or not mentions(node).isdisjoint(persons)}
+            self._take(erase(named, self.forgotten, context), pending)
+
+    def _take(self, erased: Erased, pending: deque[AnyEntry]) -> None:
+        for key, node in erased.nodes.items():
+            if node is None:
+                del self.nodes[key]
+            else:
+                self.nodes[key] = node
+        currency = self.marketing.reporting_currency
+        for person, conversion in erased.left:
+            if conversion.gone is None:
+                name = f"f:{len(self.left) + 1}"
+                self.left.append(nameless(describe(person, conversion, currency), name))
+        self.forgotten.add(erased.orders)
+        self.rollups.add(erased.facts, self.highest)
+        pending.extend(erased.moves)
+        pending.extend(everywhere(erased.devices, 1) if erased.devices else ())
 
     def costs(self) -> Iterator[tuple[str, CostRow]]:
         """All cost rows as last reported, by cost id."""
@@ -107,6 +142,7 @@ class Replay:
             yield key, conversion
 
     def attributions(self) -> Iterator[Attribution]:
-        """One per conversion, in order of conversion id."""
+        """One per conversion, in order of conversion id; those of nobody last."""
         for person, conversion in self.conversions():
             yield describe(person, conversion, self.marketing.reporting_currency)
+        yield from self.left

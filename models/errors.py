@@ -40,6 +40,14 @@ CATALOGUE: dict[str, Reason] = {
             "late", "The event is further behind the watermark than the configured lateness.", "Rebuild from history."
         ),
         Reason(
+            "forgotten", "The event's person, device or order was forgotten.", "Nothing: it must not be known again."
+        ),
+        Reason(
+            "no_forget_key",
+            "Somebody is to be forgotten, and PARCOURS_FORGET_KEY is not set.",
+            "Set it for all workers, then: parcours dlq retry --code no_forget_key.",
+        ),
+        Reason(
             "fold_failed", "The event broke the computation; the node is as it was before it.", "Report it as a bug."
         ),
     )

@@ -14,6 +14,8 @@ UNATTRIBUTED = "(unattributed)"
 NONE = "(none)"
 OTHER = "(other)"
 UNALLOCATED = "(unallocated)"
+FORGOTTEN = "(forgotten)"
+"""In the place of a person that was forgotten."""
 REASONS = ("no_touch_known", "outside_window", "filtered", "no_consent", "touches_trimmed")
 
 

@@ -416,6 +416,8 @@ class Infrastructure(BaseSettings):
     web_port: int = 6066
     # Opens the journeys of persons on the live page, which are shut without it.
     web_token: SecretStr | None = Field(default=None, repr=False)
+    # Keys the hashes of the forget list (docs/privacy.md): the same for all workers, and for ever.
+    forget_key: SecretStr | None = Field(default=None, repr=False)
     data_dir: Path = Path(".parcours")
     session_timeout: float = 12.0
     heartbeat_interval: float = 3.0

@@ -223,6 +223,18 @@ class Survey(Entry, tag=20, gc=False, frozen=True):
     network: str
     score: int
     digest: int
+    person: str = ""
+    """Who answered: forgotten together with the person."""
+
+
+class Forget(Entry, tag=21, gc=False, frozen=True):
+    """Persons (`c:…`, `a:…`) to forget, for every partition of the log: its key is no node's, see `attribution.forgetting.everywhere`.
+
+    `hashes` are keyed hashes that are on the forget list already, and whose ids nobody knows any more: what a rebuild begins with.
+    """
+
+    persons: tuple[str, ...]
+    hashes: tuple[bytes, ...] = ()
 
 
 AnyEntry = (
@@ -238,8 +250,9 @@ AnyEntry = (
     | GivenStage
     | Withdrawal
     | Survey
+    | Forget
 )
-Move = OrderMove | Link | GivenTouch | GivenStage | Withdrawal
+Move = OrderMove | Link | GivenTouch | GivenStage | Withdrawal | Forget
 """What a node sends to another, through the log."""
 
 

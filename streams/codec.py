@@ -33,7 +33,7 @@ from models.results import OTHER
 from models.wire import ENGAGEMENT, OrderReport, Survey, Touch
 from streams.identity_codec import pack_identity, unpack_identity
 
-FORMAT = 4
+FORMAT = 5
 _UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})+")
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
@@ -192,8 +192,8 @@ def unpack_node(packed: bytes, names: Names) -> Node:
             tuple((t, event_id, person) for t, event_id, person in aliases),
         )
     if fields[1] == _ANSWER:
-        t, question, dims, score, digest = fields[2]
-        return Answer(t, question, tuple(dims), score, digest)
+        t, question, dims, score, digest, person = fields[2]
+        return Answer(t, question, tuple(dims), score, digest, person)
     start, end, reported_at, kind, dims, amount, digest, *more = fields[2]
     figures = tuple((name, number) for name, number in more[0]) if more else ()
     return CostRow(start, end, reported_at, kind, tuple(dims), amount, digest, figures)

@@ -9,6 +9,7 @@ equal time that differ in what matters, platform counters in cost rows.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any
 import msgspec
 
 from models.settings import DAY, HOUR, MINUTE, RULE_MODELS, SECOND, Filters, Marketing, micros
-from tests.reference import Credit, Result, canonical, moment, person_key
+from tests.reference import Credit, Result, canonical, forgotten, moment, person_key, reporters
 
 Body = dict[str, Any]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -90,6 +91,31 @@ def generate(seed: int) -> History:
         case 1 | 2:
             rng.shuffle(events)
     return History(seed, events, marketing)
+
+
+def with_forgetting(history: History, most: int = 2) -> History:
+    """The history with one or some persons forgotten in the midst of it: by customer, device or both, perhaps with events to come.
+
+    Its order of arrival decides where `undecided` says so.
+    """
+    rng = Random(f"forgetting of {history.seed}")
+    ids = sorted({(name, body[name]) for _, body in history.events for name in ("customer_id", "anonymous_id") if body.get(name)})
+    events = list(history.events)
+    times = [moment(body["occurred_at"]) for topic, body in events if topic != "costs"]
+    for n in range(rng.randint(1, most)):
+        who = dict(rng.sample(ids, min(len(ids), rng.choice((1, 1, 2)))))
+        t = rng.choice((rng.choice(times), max(times) + 1, min(times) - 1)) + rng.choice((-1, 0, 1))
+        instant = (EPOCH + timedelta(microseconds=t)).isoformat()
+        body = {"event_id": f"forget {n}", "occurred_at": instant, "type": "forget", **who}
+        if person_key(body, history.marketing):
+            events.insert(rng.choice((0, rng.randint(0, len(events)), len(events))), ("touchpoints", body))
+    return dataclasses.replace(history, events=events)
+
+
+def undecided(history: History) -> bool:
+    """Whether an order has reports of somebody forgotten and of somebody else: the order of arrival may say whose it is."""
+    gone = forgotten(history.events, history.marketing)
+    return any(persons & gone and persons - gone for persons in reporters(history.events, history.marketing).values())
 
 
 def settings(rng: Random) -> Marketing:

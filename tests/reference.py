@@ -258,7 +258,7 @@ def attribute(events: Iterable[tuple[str, Body]], marketing: Marketing) -> Resul
     purchases: dict[tuple[str, str], list[tuple[Any, Body]]] = defaultdict(list)
     marks: dict[tuple[str, str], list[tuple[Any, Mark]]] = defaultdict(list)
     costs: dict[str, list[tuple[Any, Body]]] = defaultdict(list)
-    events = list(events)
+    events = remaining(list(events), marketing)
     identities = Identities(events, marketing)
     for topic, body in events:
         if topic == "costs":
@@ -301,6 +301,56 @@ def attribute(events: Iterable[tuple[str, Body]], marketing: Marketing) -> Resul
         attributions[conversion.id] = line(conversion, earned, marketing)
     rows = [row for body in winners(costs) if (row := cost_row(body, marketing))]
     return Result(attributions, conversions, dict(journeys), credits, counted, identities, rows, marketing.models)
+
+
+# --- Forgetting
+
+
+def forgotten(events: list[tuple[str, Body]], marketing: Marketing) -> set[str]:
+    """Persons, devices and orders that nobody may know: those named by a forget event, the devices ever linked to a customer
+    among them, and the orders that belong to any of these."""
+    asked = [body for topic, body in events if topic == "touchpoints" and body["type"] == "forget"]
+    gone = {
+        key for body in asked for key in (usable(body, "customer_id", "c", marketing), usable(body, "anonymous_id", "a", marketing)) if key
+    }
+    gone |= {
+        device for device, links in Identities(events, marketing).links.items() if any(link[2] in gone for link in links)
+    }
+    for order_id, persons in reporters(events, marketing).items():
+        customers = {person for person in persons if person.startswith("c:")}
+        if (customers or persons) <= gone:
+            gone.add(f"o:{order_id}")
+    return gone
+
+
+def reporters(events: list[tuple[str, Body]], marketing: Marketing) -> dict[str, set[str]]:
+    """Whom the reports of each order name."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for topic, body in events:
+        if topic == "purchases" and body["type"] == "order" and (person := person_key(body, marketing)):
+            found[body["order_id"]].add(person)
+    return found
+
+
+def remaining(events: list[tuple[str, Body]], marketing: Marketing) -> list[tuple[str, Body]]:
+    """The events without those of the forgotten, and without the forgotten devices of others."""
+    gone = forgotten(events, marketing)
+    kept = []
+    for topic, body in events:
+        if topic == "costs":
+            kept.append((topic, body))
+            continue
+        person, device = person_key(body, marketing), usable(body, "anonymous_id", "a", marketing)
+        if f"o:{body.get('order_id')}" in gone or (topic != "purchases" and body.get("type") == "forget"):
+            continue
+        if person in gone and (topic != "purchases" or body["type"] == "order"):
+            continue
+        if device in gone or usable(body, "customer_id", "c", marketing) in gone:
+            # A refund of somebody else's order stays; whoever sent it is named no more.
+            names = ("anonymous_id",) if person not in gone else ("anonymous_id", "customer_id")
+            body = {name: value for name, value in body.items() if name not in names}
+        kept.append((topic, body))
+    return kept
 
 
 def winners(found: Mapping[Any, list[tuple[Any, Any]]]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
@@ -42,7 +43,7 @@ def fold_report(node: Order | None, entry: OrderReport, context: Context) -> Fol
     if len(kept) == len(order.reports):
         standing = {(other.t, other.event_id, other.person) for other in kept}
         after = after._replace(aliases=tuple(sorted(_said(order) - standing)))
-    folded = _restate(order, after, entry)
+    folded = _restate(order, after, entry.key)
     folded.moves = [*folded.moves, *_links(order, after)]
     return folded
 
@@ -53,7 +54,24 @@ def fold_refund(node: Order | None, entry: RefundReport | CancelReport, context:
     amount, currency = (entry.amount, entry.currency) if isinstance(entry, RefundReport) else (None, None)
     refund = Refunded(entry.t, entry.event_id, amount, currency, entry.digest)
     kept = _with(order.refunds, refund)
-    return Folded(order, dropped="duplicate") if kept is None else _restate(order, order._replace(refunds=kept), entry)
+    return Folded(order, dropped="duplicate") if kept is None else _restate(order, order._replace(refunds=kept), entry.key)
+
+
+def named(order: Order) -> set[str]:
+    """Everybody whom a report of the order names, also one that did not win."""
+    return {person for _, _, person in _said(order)}
+
+
+def fold_forget(key: str, order: Order, gone: Container[str]) -> Folded:
+    """The order without the reports of persons that are forgotten; no node when it belongs to one of them.
+
+    Its sums stay then; else it says what its other reports say.
+    """
+    if _owner(order) in gone or not order.reports:
+        return Folded(None)
+    reports = tuple(report for report in order.reports if report.person not in gone)
+    aliases = tuple(alias for alias in order.aliases if alias[2] not in gone)
+    return _restate(order, order._replace(reports=reports, aliases=aliases), key)
 
 
 def _with(known: tuple[T, ...], new: T) -> tuple[T, ...] | None:
@@ -68,11 +86,11 @@ def _with(known: tuple[T, ...], new: T) -> tuple[T, ...] | None:
     return tuple(sorted(others, key=lambda other: (other.t, other.event_id)))
 
 
-def _restate(before: Order, after: Order, entry: OrderReport | RefundReport | CancelReport) -> Folded:
+def _restate(before: Order, after: Order, key: str) -> Folded:
     """Tell the person what has changed: the whole order as it stands, and its withdrawal where it has moved."""
     owner = _owner(after)
     moves: list[Move] = []
-    was, now = _snapshot(before, entry), _snapshot(after, entry)
+    was, now = _snapshot(before, key), _snapshot(after, key)
     if now is not None:
         if before.owner is not None and before.owner != owner:
             moves.append(structs.replace(was or now, key=before.owner, gone="moved"))
@@ -136,7 +154,7 @@ def _gone(order: Order, report: Report, refunded: int) -> str | None:
     return "refunded" if report.gross > 0 and refunded >= report.gross else None
 
 
-def _snapshot(order: Order, entry: OrderReport | RefundReport | CancelReport) -> OrderMove | None:
+def _snapshot(order: Order, key: str) -> OrderMove | None:
     owner = _owner(order)
     if owner is None:
         return None
@@ -151,7 +169,7 @@ def _snapshot(order: Order, entry: OrderReport | RefundReport | CancelReport) ->
         margin = convert(report.margin, *rate)
         net_margin = scale(margin, net, report.gross) if report.gross else margin
     return OrderMove(
-        key=owner, offset=0, k=0, order_id=entry.key[2:], t=report.t, event_id=report.event_id,
+        key=owner, offset=0, k=0, order_id=key[2:], t=report.t, event_id=report.event_id,
         gross=convert(report.gross, *rate), net=convert(net, *rate), margin=margin, net_margin=net_margin,
         is_new=report.is_new, flags=0, gone=gone, source=report.source,
     )  # fmt: skip

@@ -182,13 +182,14 @@ class CostRow(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer to a survey's question; `dims` is the channel and network it names, `score` in millionths."""
+    """An answer to a survey's question; `dims` is the channel and network it names, `score` in millionths, `person` who gave it."""
 
     t: int
     question: str
     dims: Dims
     score: int
     digest: int
+    person: str = ""
 
 
 Node = Person | Order | CostRow | Answer | None

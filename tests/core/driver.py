@@ -14,17 +14,19 @@ from random import Random
 
 import msgspec
 
+from attribution.erasure import Erased, erase, screen
 from attribution.fold import event_time, fold
+from attribution.forgetting import Forgotten, everywhere
 from attribution.intake import Intake
 from attribution.nodes.base import NEVER, Context
-from attribution.nodes.state import Node
-from attribution.outcome import describe
+from attribution.nodes.state import Conversion, Node
+from attribution.outcome import describe, nameless
 from attribution.rollups import RETENTION, Bucket, Calendar, Cell, Rollups
 from attribution.rules import Dims, Rules
 from attribution.watermarks import JOURNEY, Progress, announcing_partitions, expected_sources
 from models.results import Attribution
 from models.settings import Marketing
-from models.wire import FORMAT, AnyEntry, Block, Mark, decode_block, encode, source_id
+from models.wire import FORMAT, AnyEntry, Block, Forget, Mark, decode_block, encode, source_id
 from streams.blocks import route
 from streams.codec import Names, pack_cell, pack_node, unpack_cell, unpack_node
 
@@ -54,6 +56,7 @@ class Stored:
     nodes: dict[str, bytes] = field(default_factory=dict)
     cells: dict[Bucket, dict[int, bytes]] = field(default_factory=dict)
     names: dict[int, bytes] = field(default_factory=dict)
+    forgotten: frozenset[bytes] = frozenset()
 
 
 class Driver:
@@ -64,6 +67,8 @@ class Driver:
         self.rng = rng
         self.partitions = marketing.topics.journey_events
         self.sources = {name: Source(name.split("/")[0], name) for name in sorted(expected_sources(marketing))}
+        self.left: dict[str, Attribution] = {}
+        """What stays on record of forgotten persons' conversions, by name."""
         self.log: list[list[bytes]] = [[] for _ in range(self.partitions)]
         self.stored = [Stored(progress=_pack(Progress())) for _ in range(self.partitions)]
         self.published: dict[tuple[str, str], Attribution] = {}
@@ -140,6 +145,9 @@ class Driver:
             steps += 1
             offset, entry = (offset + 1, 0) if stop == len(block.entries) else (offset, stop)
         self._send(source_id(JOURNEY, partition), work.moves, fail)
+        for key, attribution in work.left:
+            self.published.pop(key, None)
+            self.left[attribution.conversion_id] = attribution
         for result in work.results:
             known = self.published.get((result.conversion_id, result.person))
             if known is None or known.version is None or result.version is None or known.version <= result.version:
@@ -197,10 +205,12 @@ class _Work:
         self.dropped: Counter[str] = Counter()
         self.late: list[AnyEntry] = []
         self.redelivered = 0
+        self.left: list[tuple[tuple[str, str], Attribution]] = []
         self._driver = driver
         self._stored = stored
+        self._forgotten = Forgotten(b"a secret", stored.forgotten)
         self._names = Names(stored.names)
-        self._nodes: dict[str, bytes] = {}
+        self._nodes: dict[str, bytes | None] = {}
         self._progress = _progress(stored.progress)
         self._deltas = Rollups(driver._calendar)
 
@@ -222,8 +232,15 @@ class _Work:
                 progress.mark(mark, driver._expected, driver._announcing)
 
     def _fold(self, entry: AnyEntry, offset: int, index: int, context: Context) -> None:
-        packed = self._nodes.get(entry.key, self._stored.nodes.get(entry.key))
-        folded = fold(unpack_node(packed, self._names) if packed is not None else None, entry, context)
+        if isinstance(entry, Forget):
+            self._forget(entry, offset, index, context)
+            return
+        node = self._node(entry.key)
+        if self._forgotten and (erased := screen(entry, node, self._forgotten)) is not None:
+            self.dropped["forgotten"] += 1
+            self._take(erased, offset, index)
+            return
+        folded = fold(node, entry, context)
         if folded.dropped is not None:
             self.dropped[folded.dropped] += 1
             if folded.dropped == "late":
@@ -231,11 +248,40 @@ class _Work:
             return
         self._nodes[entry.key] = pack_node(folded.node, self._names)
         self._deltas.add(folded.facts, self._progress.highest)
-        for i, move in enumerate(folded.moves):
+        self._send(folded.moves, [(entry.key, conversion) for conversion in folded.changed], offset, index)
+
+    def _node(self, key: str) -> Node:
+        packed = self._nodes.get(key, self._stored.nodes.get(key))
+        return unpack_node(packed, self._names) if packed is not None else None
+
+    def _send(
+        self, moves: Iterable[AnyEntry], changed: Iterable[tuple[str, Conversion]], offset: int, index: int
+    ) -> None:
+        for i, move in enumerate(moves):
             self.moves.append(msgspec.structs.replace(move, offset=offset, k=(index << 32) + i))
-        for conversion in folded.changed:
+        for person, conversion in changed:
             currency = self._driver.marketing.reporting_currency
-            self.results.append(describe(entry.key, conversion, currency, (0, offset, index)))
+            self.results.append(describe(person, conversion, currency, (0, offset, index)))
+
+    def _forget(self, entry: Forget, offset: int, index: int, context: Context) -> None:
+        if self._forgotten.add(entry.persons):
+            nodes = {key: self._node(key) for key in self._stored.nodes.keys() | self._nodes.keys()}
+            self._take(erase(nodes, self._forgotten, context), offset, index)
+
+    def _take(self, erased: Erased, offset: int, index: int) -> None:
+        for key, node in erased.nodes.items():
+            self._nodes[key] = None if node is None else pack_node(node, self._names)
+        self._deltas.add(erased.facts, self._progress.highest)
+        self._forgotten.add(erased.orders)
+        told = everywhere(erased.devices, self._driver.partitions) if erased.devices else []
+        self._send([*erased.moves, *told], erased.changed, offset, index)
+        currency = self._driver.marketing.reporting_currency
+        gone = {(conversion.id, person) for person, conversion in erased.left}
+        self.results = [one for one in self.results if (one.conversion_id, one.person) not in gone]
+        for person, conversion in erased.left:
+            # Known by the place in the log: a step that is done again says the same.
+            name = f"f:{offset}:{index}:{conversion.t}:{len(self.left)}"
+            self.left.append(((conversion.id, person), nameless(describe(person, conversion, currency), name)))
 
     def commit(self, offset: int, entry: int) -> Stored:
         """The stored bytes after this step."""
@@ -251,9 +297,10 @@ class _Work:
             offset,
             entry,
             _pack(self._progress),
-            self._stored.nodes | self._nodes,
+            {key: packed for key, packed in (self._stored.nodes | self._nodes).items() if packed is not None},
             kept,
             self._stored.names | names.fresh,
+            frozenset(self._forgotten.hashes),
         )
 
     def _sum(self, fields: dict[int, bytes], dims: Dims, delta: Cell) -> Cell:

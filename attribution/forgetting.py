@@ -1,0 +1,79 @@
+"""The forget list: whom nobody may know again, as keyed hashes.
+
+A customer who is forgotten takes along every device that was ever linked to it, shared ones too: the device's id is one of the person's.
+A device takes no customer along. An order is forgotten with the person it belongs to. So the list is a function of the set
+of links and forget events, whatever their order of arrival (meaning §14).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
+from zlib import crc32
+
+from msgspec import structs
+
+from models.wire import Forget
+
+_SIZE = 16
+_PERSON = b"parcours"
+_CACHED = 1 << 16
+
+
+class Forgotten:
+    """The forget list of a partition of the log. Falsy while it is empty: then nothing has to be asked.
+
+    `key`: the secret; without it a stolen list could be tried out with every id there may be.
+    """
+
+    __slots__ = ("_known", "hashes", "key")
+
+    def __init__(self, key: bytes, hashes: Iterable[bytes] = ()) -> None:
+        self.key = key
+        self.hashes = set(hashes)
+        self._known = lru_cache(_CACHED)(self._look)
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def __contains__(self, node: object) -> bool:
+        """Whether a person or an order (`c:…`, `a:…`, `o:…`) is forgotten."""
+        return bool(self.hashes) and self._known(node)
+
+    def _look(self, node: str) -> bool:
+        return self.hash(node) in self.hashes
+
+    def hash(self, text: str) -> bytes:
+        """Its keyed hash: BLAKE2b of 16 bytes."""
+        return keyed_hash(self.key, text)
+
+    def add(self, nodes: Iterable[str], hashes: Iterable[bytes] = ()) -> list[bytes]:
+        """Forget these too; the hashes that are new."""
+        fresh = sorted({*map(self.hash, nodes), *hashes} - self.hashes)
+        if fresh:
+            self.hashes.update(fresh)
+            self._known.cache_clear()
+        return fresh
+
+
+def keyed_hash(key: bytes, text: str) -> bytes:
+    """16 bytes that tell nothing of `text` to whoever has not the key. A key may have any length."""
+    return hashlib.blake2b(text.encode(), digest_size=_SIZE, key=hashlib.sha256(key).digest(), person=_PERSON).digest()
+
+
+@lru_cache(maxsize=16)
+def _addresses(partitions: int) -> tuple[str, ...]:
+    """For each partition of the log a key that lies in it, and is no node's."""
+    found: dict[int, str] = {}
+    n = 0
+    while len(found) < partitions:
+        found.setdefault(crc32(b"f:%d" % n) % partitions, f"f:{n}")
+        n += 1
+    return tuple(found[partition] for partition in range(partitions))
+
+
+def everywhere(persons: Iterable[str], partitions: int, offset: int = 0, hashes: Iterable[bytes] = ()) -> list[Forget]:
+    """One entry for each partition of the log: what is to be forgotten may be named in any."""
+    who, known = tuple(sorted(set(persons))), tuple(hashes)
+    return [Forget(key, offset, k, who, known) for k, key in enumerate(_addresses(partitions))]

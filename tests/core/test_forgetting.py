@@ -1,0 +1,158 @@
+"""Forgetting in the core: against the oracle, in any order of arrival, and what stays in the sums."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from random import Random
+from typing import Any
+
+import pytest
+
+from attribution.facts import ATTRIBUTED_MARGIN, ATTRIBUTED_NET, CONVERSIONS, ORDERS, REVENUE_GROSS, REVENUE_NET
+from attribution.forgetting import Forgotten, everywhere, keyed_hash
+from attribution.replay import Replay
+from attribution.rollups import Rollups
+from models.results import FORGOTTEN
+from streams.blocks import partition_of
+from tests.core.driver import Driver
+from tests.core.replayed import line, lines
+from tests.core.test_convergence import batch, configured, run, states
+from tests.histories import History, generate, undecided, with_forgetting
+from tests.reference import attribute, forgotten
+
+CHUNK = 100
+CHUNKS = 2
+MONEY = (CONVERSIONS, ATTRIBUTED_NET, ATTRIBUTED_MARGIN, ORDERS[0], REVENUE_GROSS[0], REVENUE_NET[0])
+
+
+def chunks() -> list[range]:
+    return [range(i * CHUNK, (i + 1) * CHUNK) for i in range(CHUNKS)]
+
+
+def name(seeds: range) -> str:
+    return f"{seeds.start}-{seeds.stop - 1}"
+
+
+def decided(seeds: range) -> list[History]:
+    found = [with_forgetting(generate(seed)) for seed in seeds]
+    return [history for history in found if not undecided(history)]
+
+
+def known(whole: Replay) -> list[Any]:
+    return [one for one in whole.attributions() if one.person != FORGOTTEN]
+
+
+@pytest.mark.parametrize("seeds", chunks(), ids=name)
+def test_what_is_known_of_others_equals_the_oracle(seeds: range) -> None:
+    seen: Counter[str] = Counter()
+    for history in decided(seeds):
+        whole = Replay(history.marketing)
+        for topic, body in history.events:
+            whole.take(topic, json.dumps(body).encode())
+        whole.finish()
+        gone = forgotten(history.events, history.marketing)
+        expected = attribute(history.events, history.marketing).attributions
+        assert lines(known(whole)) == expected, history.seed
+        assert not gone & whole.nodes.keys(), history.seed
+        seen.update(
+            {"left": bool(whole.left), "refused": bool(whole.dropped["forgotten"]), "others": bool(expected),
+             "customer": any(key[0] == "c" for key in gone), "order": any(key[0] == "o" for key in gone)}
+        )  # fmt: skip
+        seen["histories"] += 1
+        seen["linked"] += len([key for key in gone if key[0] == "a"]) > 1
+    assert seen["histories"] > len(seeds) / 2
+    assert min(seen[what] for what in ("left", "refused", "others", "customer", "order", "linked")) > len(seeds) / 10, seen
+
+
+def standing(driver: Driver) -> dict[str, Any]:
+    return {
+        attribution.conversion_id: line(attribution)
+        for attribution in driver.published.values()
+        if attribution.reason != "moved"
+    }
+
+
+@pytest.mark.parametrize("seeds", chunks(), ids=name)
+def test_any_order_of_arrival(seeds: range) -> None:
+    """The forget event before, between and after the events and moves of its person, with blocks and steps that are done again."""
+    dropped: Counter[str] = Counter()
+    for history in decided(seeds):
+        rng = Random(history.seed)
+        marketing = configured(history)
+        records = [(topic, json.dumps(body).encode()) for topic, body in history.events]
+        records += [record for record in records if rng.random() < 0.05]
+        rng.shuffle(records)
+        driver = run(marketing, records, rng)
+        whole = batch(marketing, records)
+        assert standing(driver) == lines(known(whole)), history.seed
+        assert states(driver.nodes()) == states(whole.nodes), history.seed
+        gone = forgotten(history.events, marketing)
+        # Stored nodes are bytes: nobody may be named by them, not even inside another's. `d0` is not `d0b`.
+        named = re.compile(b"|".join(re.escape(key.encode()) + rb"(?![\w\x80-\xff])" for key in sorted(gone)) or b"$^")
+        for stored in driver.stored:
+            assert not [key for key, packed in stored.nodes.items() if key in gone or named.search(packed)], history.seed
+            assert {keyed_hash(b"a secret", key) for key in gone if key[0] in "ac"} <= stored.forgotten
+        dropped += driver.dropped
+    assert dropped["forgotten"] > len(seeds), dropped
+
+
+def money(rollups: Rollups) -> dict[Any, int]:
+    """Sums of money and conversions by bucket, measure, model and type, over all channels and `(unattributed)`; at conversion basis."""
+    found: Counter[Any] = Counter()
+    for bucket, cells in rollups.buckets.items():
+        for cell in cells.values():
+            for measure, amount in cell.items():
+                if measure[0] in MONEY and measure[3] != "touch":
+                    found[bucket, measure] += amount
+    return {key: amount for key, amount in found.items() if amount}
+
+
+@pytest.mark.parametrize("seeds", chunks(), ids=name)
+def test_the_money_of_forgotten_persons_stays_in_the_sums(seeds: range) -> None:
+    """To the micro: in all, by model and conversion type, in each bucket. Where no device is shared, each channel's too."""
+    seen: Counter[str] = Counter()
+    for seed in seeds:
+        history = generate(seed)
+        asked = with_forgetting(history, most=1)
+        if undecided(asked):
+            continue
+        marketing = configured(history)
+        forgets = [event for event in asked.events if event[1].get("type") == "forget"]
+        rng = Random(seed)
+        driver = run(marketing, [(topic, json.dumps(body).encode()) for topic, body in history.events], rng)
+        before, nodes, published = driver.rollups(), driver.nodes(), len(driver.published)
+        for topic, body in forgets:
+            driver.publish(f"{topic}/0", json.dumps(body).encode())
+        driver.drain()
+        after = driver.rollups()
+        assert money(after) == money(before), seed
+        if all(nodes[key] == node for key, node in driver.nodes().items()):
+            assert after.buckets == before.buckets, seed
+            seen["alone"] += 1
+        seen["left"] += bool(driver.left)
+        seen["changed"] += after.buckets != before.buckets
+        assert {one.person for one in driver.left.values()} <= {FORGOTTEN}
+        assert all(credit.touch_id == "" for one in driver.left.values() for found in one.credits.values() for credit in found)
+        assert published >= len(driver.published), seed
+    assert seen["left"] > len(seeds) / 5, seen
+    assert min(seen["alone"], seen["changed"]) > len(seeds) / 20, seen
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 3, 7, 64, 512])
+def test_every_partition_of_the_log_is_told(partitions: int) -> None:
+    entries = everywhere(("c:1", "a:2"), partitions, offset=7)
+    assert [partition_of(entry.key, partitions) for entry in entries] == list(range(partitions))
+    assert [(entry.offset, entry.k) for entry in entries] == [(7, k) for k in range(partitions)]
+    assert {entry.persons for entry in entries} == {("a:2", "c:1")}
+
+
+def test_the_list_is_of_keyed_hashes() -> None:
+    one, other = Forgotten(b"k" * 100), Forgotten(b"k" * 99)
+    assert one.add(["c:1"]) == [one.hash("c:1")]
+    assert one.hash("c:1") != other.hash("c:1")
+    assert ("c:1" in one, "c:2" in one, "c:1" in other) == (True, False, False)
+    again = Forgotten(b"k" * 100, one.hashes)
+    assert ("c:1" in again, again.add(["c:1"])) == (True, [])
+    assert (bool(one), bool(other)) == (True, False)
