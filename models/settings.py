@@ -417,7 +417,7 @@ class Infrastructure(BaseSettings):
     # Opens the journeys of persons on the live page, which are shut without it.
     web_token: SecretStr | None = Field(default=None, repr=False)
     # Keys the hashes of the forget list (docs/privacy.md): the same for all workers, and for ever.
-    forget_key: SecretStr | None = Field(default=None, repr=False)
+    forget_key: SecretStr | None = Field(default=None, min_length=16, repr=False)
     data_dir: Path = Path(".parcours")
     session_timeout: float = 12.0
     heartbeat_interval: float = 3.0

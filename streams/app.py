@@ -36,6 +36,7 @@ from streams.alerts import Watch
 from streams.alignment import Alignment
 from streams.api import Api, Snapshot, States
 from streams.exporter import Exporter
+from streams.forgetting import check_forget_key
 from streams.generations import beat, current, gone, located, pinned
 from streams.ingest import SourcePartition
 from streams.journeys import find
@@ -93,7 +94,7 @@ class Runtime:
         self.marketing = marketing
         self.metrics = Metrics()
         self.health = Health(self.metrics)
-        self.intake = Intake(marketing, rates)
+        self.intake = Intake(marketing, rates, forgets=infra.forget_key is not None)
         self.lanes = Lanes(self.work, lambda: app.consumer)
         self.claims: Claims | None = None
         self.exporter: Exporter | None = None
@@ -132,6 +133,7 @@ class Runtime:
         known = await patiently(lambda: current(redis))
         self.infra = await patiently(lambda: located(redis, self._settings))
         self.journey_topics[:] = [self.journey] = [journey_topic(self.infra.generation)]
+        await patiently(lambda: check_forget_key(redis, self.infra.forget_key))
         self._check_rebuild(await patiently(lambda: configs(redis, self.infra.generation)))
         number = await patiently(lambda: register_config(redis, self.infra.generation, text))
         for message in await check_server(redis):

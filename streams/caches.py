@@ -4,8 +4,9 @@ cached is what is stored; the caches are bounded by what they weigh and die with
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 
+from attribution.erasure import NOBODY, mentions
 from attribution.facts import Fact, Measure
 from attribution.nodes.state import Node, Person
 from attribution.rollups import QUARTER, RETENTION, Bucket, Calendar, granularities
@@ -62,12 +63,14 @@ class Nodes:
         self.weights = Weights(limit)
         self._cached: dict[str, Node] = {}
         self._memos: dict[str, Memo] = {}
+        self._mentions: dict[str, frozenset[str]] = {}
 
-    async def gather(self, keys: set[str]) -> bool:
-        """Load what is not cached, in at most two round trips, and make room first. Whether anything was read."""
-        for key in self.weights.excess(keys):
+    async def gather(self, keys: set[str], keep: Collection[str] = ()) -> bool:
+        """Load what is not cached, in at most two round trips, and make room first, but not of `keep`. Whether anything was read."""
+        for key in self.weights.excess(keys.union(keep)):
             del self._cached[key]
             self._memos.pop(key, None)
+            self._mentions.pop(key, None)
         missing = sorted(key for key in keys if key not in self._cached)
         plain = [key for key in missing if not key.startswith("k:")]
         costs = [key for key in missing if key.startswith("k:")]
@@ -79,8 +82,10 @@ class Nodes:
 
     def _load(self, keys: list[str], packed: Iterable[bytes | None]) -> None:
         for key, value in zip(keys, packed, strict=True):
-            self._cached[key] = None if value is None else unpack_node(value, self._names)
+            node = self._cached[key] = None if value is None else unpack_node(value, self._names)
             self.weights.put(key, len(value or b""))
+            if named := mentions(node):
+                self._mentions[key] = named
 
     def get(self, key: str) -> Node:
         """A gathered node; None when there is none yet."""
@@ -88,11 +93,11 @@ class Nodes:
 
     def put(self, key: str, node: Node) -> None:
         """The node as it now is; stored by the next `write`."""
-        if key in self._cached:  # a sweep may have made room since
-            self._cached[key] = node
+        self._cached[key] = node
 
-    def delete(self, key: str, node: Node, writes: Writes) -> None:
-        """Remove an expired node."""
+    def delete(self, key: str, writes: Writes) -> None:
+        """Remove a node that has expired or is forgotten."""
+        self._index(key, NOBODY, writes)
         self._cached[key] = None
         self.weights.put(key, 0)
         self._memos.pop(key, None)
@@ -105,18 +110,15 @@ class Nodes:
     def write(self, touched: Mapping[str, Node], writes: Writes, index: Mapping[str, list[str]]) -> None:
         """Add all touched nodes, and the expiry index of new ones, to a commit."""
         for key, node in touched.items():
-            cached = key in self._cached  # a sweep may have made room since
             if isinstance(node, Person):
                 memo = self._memos.get(key)
                 if memo is None:
-                    memo = Memo()
-                    if cached:
-                        self._memos[key] = memo
+                    memo = self._memos[key] = Memo()
                 packed = pack_person(node, self._names, memo)
             else:
                 packed = pack_node(node, self._names)
-            if cached:
-                self.weights.put(key, len(packed))
+            self.weights.put(key, len(packed))
+            self._index(key, mentions(node), writes)
             if key.startswith("k:"):
                 writes.hashes.setdefault(COSTS, {})[key[2:]] = packed
                 writes.changed.append(COSTS)
@@ -124,6 +126,25 @@ class Nodes:
                 writes.sets[f"n:{key}"] = packed
         for suffix, keys in index.items():
             writes.sadd.setdefault(suffix, []).extend(keys)
+
+
+    def _index(self, key: str, named: frozenset[str], writes: Writes) -> None:
+        """By whom a node mentions, the node is found when they are to be forgotten."""
+        before = self._mentions.get(key, NOBODY)
+        if named != before:
+            for person in sorted(named - before):
+                writes.sadd.setdefault(mentioned(person), []).append(key)
+            for person in sorted(before - named):
+                writes.srem.setdefault(mentioned(person), []).append(key)
+            if named:
+                self._mentions[key] = named
+            else:
+                del self._mentions[key]
+
+
+def mentioned(person: str) -> str:
+    """The suffix of the set of nodes of a partition that mention this person; and of what was published and has moved on since."""
+    return f"l:{person}"
 
 
 class _Bucket:

@@ -10,7 +10,7 @@ is at-least-once, and stops being repeated once it is remembered. The event's ow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple
 
@@ -27,7 +27,7 @@ RETRY_OF = "parcours-retry-of"
 _OWN = "parcours-"
 _IN_FLIGHT = 500
 
-State = Literal["retry", "retried", "late", "not_retained", "not_an_event"]
+State = Literal["retry", "retried", "late", "forgotten", "not_retained", "not_an_event"]
 
 
 class Letter(NamedTuple):
@@ -91,14 +91,21 @@ async def letters(kafka: Kafka, topics: Iterable[str] = TOPICS, codes: Collectio
 
 
 class Retry:
-    """Publishes letters again. `late` ones only when asked for by their code: they would be late again."""
+    """Publishes letters again. `late` ones only when asked for by their code: they would be late again.
 
-    def __init__(self, kafka: Kafka, redis: Redis, *, late: bool = False, again: bool = False, dry_run: bool = False):
+    `forgotten` tells of an event whether it is about a forgotten person: those never.
+    """
+
+    def __init__(
+        self, kafka: Kafka, redis: Redis, *, late: bool = False, again: bool = False, dry_run: bool = False,
+        forgotten: Callable[[bytes | None], bool] = lambda event: False,
+    ):  # fmt: skip
         self._kafka = kafka
         self._redis = redis
         self._late = late
         self._again = again
         self._dry_run = dry_run
+        self._forgotten = forgotten
         self._producer: AIOKafkaProducer | None = None
         self._spans: dict[TopicPartition, Bounds] = {}
 
@@ -156,11 +163,13 @@ class Retry:
         if letter.code == "late" and not self._late:
             return "late", None
         if not letter.pointer:
-            return "retry", letter
+            return ("forgotten", None) if self._forgotten(letter.value) else ("retry", letter)
         tp = TopicPartition(letter.topic, letter.partition)
         span = self._spans.get(tp, Bounds(0, 0))
         record = await record_at(consumer, tp, letter.offset, span)
-        return ("retry", record) if record is not None else ("not_retained", None)
+        if record is None:
+            return "not_retained", None
+        return ("forgotten", None) if self._forgotten(record.value) else ("retry", record)
 
     async def _remembered(self, found: Sequence[Letter]) -> set[str]:
         done = set()

@@ -91,6 +91,11 @@ class Cluster:
 
     # -- logs
 
+    def add(self, topic: str, partitions: int) -> None:
+        """A topic more."""
+        self.topics[topic] = partitions
+        self.logs |= {TP(topic, p): Log() for p in range(partitions)}
+
     def append(
         self, topic: str, partition: int, value: bytes | None, *, key: bytes | None = None,
         headers: Sequence[tuple[str, bytes]] = (), timestamp_ms: int | None = None,

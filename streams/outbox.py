@@ -60,8 +60,8 @@ class Outbox:
         ]
         await self._all(sent)
 
-    async def values(self, topic: str, values: Mapping[bytes, bytes]) -> None:
-        """Send keyed values to a topic; the key decides the partition."""
+    async def values(self, topic: str, values: Mapping[bytes, bytes | None]) -> None:
+        """Send keyed values to a topic; the key decides the partition. None takes back what was sent under the key."""
         await self._all([await self._producer.send(topic, value, key=key) for key, value in values.items()])
 
     async def dead_letters(self, letters: Sequence[Letter]) -> None:

@@ -11,15 +11,17 @@ import msgspec
 from faust.types import TP
 from redis.asyncio import Redis
 
+from attribution.forgetting import Forgotten
 from attribution.intake import Intake
 from attribution.watermarks import JOURNEY, Progress
+from models.errors import ConfigError
 from models.settings import Infrastructure, Marketing
 from streams.caches import bucket_of
 from streams.codec import FORMAT, Names
 from streams.ingest import SourcePartition
 from streams.metrics import Metrics
 from streams.outbox import Outbox
-from streams.stitch import JourneyPartition
+from streams.stitch import FORGOTTEN_SET, JourneyPartition
 from streams.tables import Claimed, Committed, Refused, Tables, ingest_tag, is_away, journey_tag, note_config, retrying
 from streams.topics import logical
 
@@ -150,13 +152,19 @@ class Claims:
 
     async def _journey(self, tp: TP, tables: PatientTables, claimed: Claimed) -> JourneyPartition:
         progress = msgspec.msgpack.decode(claimed.state, type=Progress) if claimed.state else Progress()
-        names, live, (text,) = await asyncio.gather(tables.hgetall("names"), tables.live(), tables.get(["config"]))
+        names, live, (text,), hashes = await asyncio.gather(
+            tables.hgetall("names"), tables.live(), tables.get(["config"]), tables.smembers(FORGOTTEN_SET)
+        )
+        key = self._infra.forget_key
+        if key is None and hashes:
+            raise ConfigError("PARCOURS_FORGET_KEY is not set for this worker, and there is a forget list")
         marketing = Marketing.from_text(text.decode()) if text else self._marketing
         buckets = [bucket for suffix in live if (bucket := bucket_of(suffix)) is not None]
         return JourneyPartition(
             tp.partition, self._infra.generation, tables, claimed.token, claimed.position, claimed.seq, progress, marketing,
             Names({int(number): packed for number, packed in names.items()}), buckets, self._outbox, self._metrics, self._configured,
             commit_entries=self._infra.commit_entries, cache=0,
+            forgotten=None if key is None else Forgotten(key.get_secret_value().encode(), hashes),
         )  # fmt: skip
 
     async def _configured(self, number: int, text: str) -> None:

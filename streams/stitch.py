@@ -13,21 +13,24 @@ from typing import NamedTuple
 
 import msgspec
 
+from attribution.cohorts import CUSTOMER_KEPT
+from attribution.erasure import Erased, erase, screen
 from attribution.facts import Fact
-from attribution.fold import event_time, expires, fold
+from attribution.fold import RETENTION, event_time, expires, fold
+from attribution.forgetting import Forgotten, everywhere
 from attribution.newness import forgotten, is_mark
 from attribution.nodes.base import NEVER, Context
 from attribution.nodes.state import Conversion, Node, Person
-from attribution.outcome import describe
+from attribution.outcome import describe, nameless
 from attribution.reach import SEEN
 from attribution.rollups import Bucket, Calendar
 from attribution.rules import Rules
 from attribution.watermarks import Progress, announcing_partitions, expected_sources, split_source
-from models.errors import Rejected
-from models.results import Attribution
+from models.errors import ConfigError, Rejected
+from models.results import FORGOTTEN, Attribution
 from models.settings import DAY, Marketing
-from models.wire import AnyEntry, Block, Mark, OrderReport, Survey, Touch, decode_block, source_id
-from streams.caches import Cells, Nodes
+from models.wire import AnyEntry, Block, Forget, Mark, OrderReport, Survey, Touch, decode_block, source_id
+from streams.caches import Cells, Nodes, mentioned
 from streams.codec import Names
 from streams.metrics import Metrics
 from streams.outbox import Headers, Outbox, letter_headers
@@ -39,6 +42,10 @@ SWEEP_MAX = 500
 ATTRIBUTION_MAX = 4_000_000
 NAMES_MAX = 10_000
 """Names a partition interns before touches of further campaigns go under `(other)`: names come from events."""
+PUBLISHED = "@"
+"""Before a conversion id among those that mention a person: it was published of the person, and has moved to another."""
+FORGOTTEN_SET = "forgotten"
+"""The forget list of a partition: a set of keyed hashes."""
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -52,6 +59,19 @@ class Piece(NamedTuple):
     stop: int
 
 
+class Concerned:
+    """What of a partition is to be looked at when `persons` are forgotten.
+
+    `nodes` are theirs and those that mention them, as far as there are any; `published` are (conversion id, person) of which it was said that
+    they have moved on.
+    """
+
+    def __init__(self) -> None:
+        self.persons: set[str] = set()
+        self.nodes: set[str] = set()
+        self.published: set[tuple[str, str]] = set()
+
+
 class Chunk:
     """What the fold of one chunk has produced so far: everything the shell then applies."""
 
@@ -59,9 +79,15 @@ class Chunk:
         self.facts: list[Fact] = []
         self.moves: list[AnyEntry] = []
         self.results: dict[tuple[str, str], tuple[Conversion, tuple[int, int, int]]] = {}
+        self.left: dict[tuple[str, str], tuple[Conversion | None, tuple[int, int, int]]] = {}
+        """Published, and now of a forgotten person; None when nothing of it is to stay on record."""
         self.letters: list[tuple[str, bytes | None, bytes | None, Headers]] = []
         self.touched: dict[str, Node] = {}
         self.created: set[str] = set()
+        self.erased: set[str] = set()
+        self.forgotten: list[bytes] = []
+        self.concerned = Concerned()
+        self.moved: list[tuple[str, str]] = []
         self.config: str | None = None
         # Counted when the commit has applied: a chunk that is redone counts once.
         self.dropped: Counter[str] = Counter()
@@ -80,8 +106,9 @@ class JourneyPartition:
         self, partition: int, generation: int, tables: Tables, token: str, position: Position, seq: int, progress: Progress,
         marketing: Marketing, names: Names, known: Iterable[Bucket], outbox: Outbox, metrics: Metrics,
         on_config: Callable[[int, str], Awaitable[None]], *,
-        commit_entries: int, cache: int,
+        commit_entries: int, cache: int, forgotten: Forgotten | None = None,
     ) -> None:  # fmt: skip
+        """`forgotten`: the forget list; None without a key for it, and then nobody can be forgotten."""
         self.partition = partition
         self.source = source_id("journey-events", partition)
         self.position = position
@@ -99,6 +126,7 @@ class JourneyPartition:
         self._nodes = Nodes(tables, names, cache)
         self._cells = Cells(tables, names, known, cache // 2)
         self._sightings = Sightings(tables, names)
+        self._forgotten = forgotten
         self._configure(marketing, progress.config)
 
     def _configure(self, marketing: Marketing, number: int) -> None:
@@ -137,10 +165,14 @@ class JourneyPartition:
             start = self.position.entry if record.offset == self.position.offset else 0
             while True:
                 stop = min(len(block.entries), start + self._commit_entries - size)
+                # One that forgets has a chunk of its own: what it concerns is looked up, as it was committed before.
+                alone = next((i for i in range(start, stop) if type(block.entries[i]) is Forget), None)
+                if alone is not None:
+                    stop = alone if size or alone > start else alone + 1
                 pieces.append(Piece(record.offset, block, start, stop))
                 size += stop - start
                 start = stop
-                if size < self._commit_entries:
+                if size < self._commit_entries and alone is None:
                     break
                 outcome = await self._chunk(pieces)
                 if outcome is not Outcome.APPLIED:
@@ -154,12 +186,15 @@ class JourneyPartition:
 
     async def _chunk(self, pieces: list[Piece], end: int | None = None) -> Outcome:
         keys = {entry.key for piece in pieces for entry in piece.block.entries[piece.start : piece.stop]}
+        concerned = await self._concerned(pieces)
+        keys |= concerned.nodes
         # Nodes that were read after Redis went back, or after another worker claimed, are not those of our position: moves
         # and results made of them would be in Kafka before the commit could refuse them.
         self._nodes.weights.limit = self._cache - min(self._cells.weight, self._cache // 2)
         if await self._nodes.gather(keys) and not await self.stands():
             return await self._refusal()
         chunk = Chunk()
+        chunk.concerned = concerned
         progress = msgspec.structs.replace(
             self.progress,
             applied=dict(self.progress.applied),
@@ -171,6 +206,7 @@ class JourneyPartition:
         writes = Writes()
         await self._sweep(progress, writes, chunk)
         self._nodes.write(chunk.touched, writes, self._index(chunk, progress))
+        self._write_erased(chunk, progress, writes)
         await self._cells.write(chunk.facts, self._calendar, progress.highest, writes)
         await self._sightings.write(self._calendar, progress.highest, writes)
         for number, packed in self._names.fresh.items():
@@ -193,6 +229,25 @@ class JourneyPartition:
             self._count(chunk)
             self._metrics.applied(self.partition, count, progress, [piece.block.published for piece in pieces])
         return committed.outcome
+
+    async def _concerned(self, pieces: list[Piece]) -> Concerned:
+        """What of this partition those concern who are to be forgotten in these pieces."""
+        found = Concerned()
+        for piece in pieces:
+            for entry in piece.block.entries[piece.start : piece.stop]:
+                if type(entry) is Forget:
+                    if self._forgotten is None:
+                        raise ConfigError("somebody is to be forgotten, and PARCOURS_FORGET_KEY is not set for this worker")
+                    for person in entry.persons:
+                        found.persons.add(person)
+                        for member in await self._tables.smembers(mentioned(person)):
+                            name = member.decode()
+                            if name.startswith(PUBLISHED):
+                                found.published.add((name.removeprefix(PUBLISHED), person))
+                            else:
+                                found.nodes.add(name)
+        found.nodes |= found.persons
+        return found
 
     async def _refusal(self) -> Outcome:
         """Why we no longer stand: what a commit that changes nothing is answered."""
@@ -252,8 +307,15 @@ class JourneyPartition:
             entry, progress.admitted = self._names.admit(entry, progress.admitted, NAMES_MAX)
         elif isinstance(entry, OrderReport | Survey):
             entry, progress.admitted = self._names.admit_named(entry, progress.admitted, NAMES_MAX)
+        elif isinstance(entry, Forget):
+            self._forget(entry, offset, index, context, chunk)
+            return
         node = self._nodes.get(entry.key)
         try:
+            if self._forgotten and (erased := screen(entry, node, self._forgotten)) is not None:
+                chunk.dropped["forgotten"] += 1
+                self._take(erased, offset, index, chunk)
+                return
             folded = fold(node, entry, context)
         except Exception as error:
             self._letter(entry, source, Rejected("fold_failed", "$", repr(error)), chunk)
@@ -276,11 +338,51 @@ class JourneyPartition:
         chunk.touched[entry.key] = folded.node
         self._nodes.put(entry.key, folded.node)
         chunk.facts += folded.facts
-        for i, move in enumerate(folded.moves):
-            chunk.moves.append(msgspec.structs.replace(move, offset=offset, k=(index << 32) + i))
+        self._tell(folded.moves, offset, index, chunk)
         for conversion in folded.changed:
             version = (self._generation, offset, index)
             chunk.results[conversion.id, entry.key] = (conversion, version)
+            if conversion.gone == "moved":
+                chunk.moved.append((conversion.id, entry.key))
+
+    def _tell(self, moves: Iterable[AnyEntry], offset: int, index: int, chunk: Chunk) -> None:
+        for i, move in enumerate(moves):
+            chunk.moves.append(msgspec.structs.replace(move, offset=offset, k=(index << 32) + i))
+
+    def _forget(self, entry: Forget, offset: int, index: int, context: Context, chunk: Chunk) -> None:
+        """Persons are forgotten: their nodes here, and what other nodes know of them."""
+        assert self._forgotten is not None
+        fresh = self._forgotten.add(entry.persons, entry.hashes)
+        if not fresh:
+            return
+        chunk.forgotten += fresh
+        nodes = {key: self._nodes.get(key) for key in sorted(chunk.concerned.nodes)}
+        self._take(erase(nodes, self._forgotten, context), offset, index, chunk)
+        for published in chunk.concerned.published:
+            chunk.left.setdefault(published, (None, (self._generation, offset, index)))
+
+    def _take(self, erased: Erased, offset: int, index: int, chunk: Chunk) -> None:
+        """What forgetting did to nodes: into the chunk, and to the other partitions."""
+        assert self._forgotten is not None
+        version = (self._generation, offset, index)
+        for key, node in erased.nodes.items():
+            self._nodes.put(key, node)
+            if node is None:
+                chunk.touched.pop(key, None)
+                chunk.erased.add(key)
+            else:
+                chunk.touched[key] = node
+        chunk.facts += erased.facts
+        chunk.forgotten += self._forgotten.add(erased.orders)
+        told = everywhere(erased.devices, len(self._partitions)) if erased.devices else []
+        self._tell([*erased.moves, *told], offset, index, chunk)
+        for person, conversion in erased.changed:
+            chunk.results[conversion.id, person] = (conversion, version)
+            if conversion.gone == "moved":
+                chunk.moved.append((conversion.id, person))
+        for person, conversion in erased.left:
+            chunk.results.pop((conversion.id, person), None)
+            chunk.left[conversion.id, person] = (conversion if conversion.gone is None else None, version)
 
     def _letter(self, entry: AnyEntry, source: str, reason: Rejected, chunk: Chunk) -> None:
         """A dead letter for an entry: the original stays in its topic, so this carries what the log has of it."""
@@ -304,8 +406,42 @@ class JourneyPartition:
                 chunk.published[attribution.status] += 1
                 values[f"{conversion_id}|{person}".encode()] = self._fitting(attribution)
             await self._outbox.values("attributions", values)
+        if chunk.left:
+            await self._outbox.values("attributions", self._nameless(chunk))
         if chunk.letters:
             await self._outbox.dead_letters(chunk.letters)
+
+    def _nameless(self, chunk: Chunk) -> dict[bytes, bytes | None]:
+        """What was published of persons who are forgotten: nothing under the old key, the same money under one that names nobody."""
+        assert self._forgotten is not None
+        values: dict[bytes, bytes | None] = {}
+        for (conversion_id, person), (conversion, version) in chunk.left.items():
+            key = f"{conversion_id}|{person}"
+            values[key.encode()] = None
+            if conversion is not None:
+                # Made by the secret, so that sent again it is the same, and nobody can find it from an id.
+                name = f"f:{self._forgotten.hash(key).hex()}"
+                attribution = nameless(describe(person, conversion, self.marketing.reporting_currency, version), name)
+                values[f"{name}|{FORGOTTEN}".encode()] = self._fitting(attribution)
+        return values
+
+    def _write_erased(self, chunk: Chunk, progress: Progress, writes: Writes) -> None:
+        """Remove what is forgotten: nodes, where they wait for their expiry, and who mentions them. Add to the forget list.
+
+        What was published of a conversion that has moved to another person is found by whom it was published of, too.
+        """
+        for conversion_id, person in chunk.moved:
+            writes.sadd.setdefault(mentioned(person), []).append(PUBLISHED + conversion_id)
+        writes.deletes.update(map(mentioned, chunk.concerned.persons))
+        if chunk.forgotten:
+            writes.sadd[FORGOTTEN_SET] = [*chunk.forgotten]
+        for key in sorted(chunk.erased):
+            self._nodes.delete(key, writes)
+        if chunk.erased and progress.swept:
+            # On which of these days a node was to be looked at is not known: it is in one of them.
+            keep = max(CUSTOMER_KEPT, RETENTION, self._rules.keep) // DAY + 3
+            for day in range(progress.swept, max(progress.highest // DAY + keep, progress.swept + 1) + 1):
+                writes.srem.setdefault(f"x:{day}", []).extend(sorted(chunk.erased))
 
     def _fitting(self, attribution: Attribution) -> bytes:
         """An attribution as JSON; without the credits of all but the first headline model when it would not fit its topic."""
@@ -346,7 +482,7 @@ class JourneyPartition:
             return
         suffix = f"x:{progress.swept}"
         keys = sorted(member.decode() for member in await self._tables.sample(suffix, SWEEP_MAX))
-        await self._nodes.gather(set(keys))
+        await self._nodes.gather(set(keys), chunk.touched)
         for key in keys:
             node = chunk.touched.get(key, self._nodes.get(key))
             due = expires(key, node, self._rules) // DAY + 1 if node is not None else 0
@@ -358,7 +494,7 @@ class JourneyPartition:
                     chunk.touched[key] = mark
                     self._nodes.put(key, mark)
                     continue
-                self._nodes.delete(key, node, writes)
+                self._nodes.delete(key, writes)
                 chunk.touched.pop(key, None)
         if len(keys) < SWEEP_MAX:
             writes.deletes.add(suffix)

@@ -105,7 +105,7 @@ def infrastructure(**given: Any) -> Infrastructure:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "?"
-        got = "" if "password" in name or name.endswith("_url") else f"; got {first.get('input')!r}"
+        got = "" if "password" in name or name.endswith(("_url", "_key", "_token")) else f"; got {first.get('input')!r}"
         raise Usage(f"PARCOURS_{name.upper()}: {first['msg']}{got}") from None
 
 

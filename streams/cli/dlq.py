@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -40,6 +40,7 @@ _STATES = {
     "retry": "published again",
     "retried": "already published again",
     "late": "late: would be late again",
+    "forgotten": "of forgotten persons: not published",
     "not_retained": "no longer in its topic",
     "not_an_event": "a move inside the log, no event",
 }
@@ -161,12 +162,29 @@ async def _retry(
     states: Counter[str] = Counter()
     lost = []
     async with redis_at(infra) as redis:
-        retrial = Retry(kafka, redis, late="late" in codes, again=again, dry_run=dry_run)
+        refuses = await _of_forgotten(redis, infra)
+        retrial = Retry(kafka, redis, late="late" in codes, again=again, dry_run=dry_run, forgotten=refuses)
         async for step in retrial.run(letters(kafka, topics, codes)):
             states[step.state] += 1
             if step.state == "not_retained":
                 lost.append(step.letter)
     return states, lost
+
+
+async def _of_forgotten(redis: Any, infra: Infrastructure) -> Callable[[bytes | None], bool]:
+    """Whether an event is about a forgotten person. Raises Failure without the key for the forget list, when there is one."""
+    from attribution.forgetting import Forgotten
+    from streams.forgetting import about_forgotten, check_forget_key, listed
+    from streams.generations import located
+
+    hashes = await listed(redis, (await located(redis, infra)).generation)
+    if not hashes:
+        return lambda event: False
+    if infra.forget_key is None:
+        raise Failure("PARCOURS_FORGET_KEY: set it, as for the workers: events of forgotten persons must not be published again")
+    await check_forget_key(redis, infra.forget_key)
+    list_ = Forgotten(infra.forget_key.get_secret_value().encode(), hashes)
+    return lambda event: about_forgotten(event, list_)
 
 
 def _chosen(topic: str | None, code: str | None) -> tuple[list[str], list[str]]:

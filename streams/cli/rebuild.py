@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from attribution.watermarks import JOURNEY, topic_partitions
@@ -17,6 +17,7 @@ from models.settings import Infrastructure, Marketing, load_marketing
 from streams.cli.common import ConfigFile, Failure, KafkaUrl, RedisUrl, Usage, infrastructure, note, progress, say
 from streams.cli.dlq import kafka_at, redis_at
 from streams.cli.reach import redis_reachable
+from streams.forgetting import listed, seeds
 from streams.generations import ALIVE_SECONDS, alive, current, drop, pinned, prepare, switch
 from streams.logs import Kafka, bounds, offset_since, partitions
 from streams.security import redis_options
@@ -109,9 +110,24 @@ async def _rebuild(infra: Infrastructure, marketing: Marketing, kafka: Kafka, si
             raise Failure(str(error)) from None
         # Here and not in the worker: a revision that has to be raised is said before anything is switched.
         await register_config(redis, new, marketing.text())
+        await _carry_over(kafka, await listed(redis, old), new, marketing.topics.journey_events)
         await switch(redis, new)
     say(f"Generation {new} begins: start the workers.")
     say(f"When parcours sources shows no lag, delete the old one: parcours rebuild --drop {old}")
+
+
+async def _carry_over(kafka: Kafka, hashes: set[bytes], new: int, count: int) -> None:
+    """The forget list comes first in the new log: whoever was forgotten is not known again from the source topics."""
+    if not hashes:
+        return
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.servers, acks="all", **kafka.options)
+    await producer.start()
+    try:
+        for partition, packed in seeds(hashes, count):
+            await producer.send_and_wait(journey_topic(new), packed, partition=partition)
+    finally:
+        await producer.stop()
+    say(f"The forget list ({len(hashes):,} hashes) is carried over.")
 
 
 async def _drop(infra: Infrastructure, marketing: Marketing, kafka: Kafka, old: int, yes: bool) -> None:

@@ -36,11 +36,14 @@ from streams import marks
 from streams.blocks import partition_of
 from streams.codec import Names, unpack_node
 from streams.embedded import RedisServer
+from streams.forgetting import listed, seeds
+from streams.generations import prepare, switch
 from streams.memory_kafka import Cluster
-from streams.tables import ingest_tag, journey_tag
+from streams.tables import connect, ingest_tag, journey_tag
 from streams.testing.clock import OWNER, Loop
 from streams.testing.redis import Line
 from streams.testing.worker import Worker, new_worker
+from streams.topics import journey_topic, logical
 
 log = logging.getLogger(__name__)
 STEP = 0.05
@@ -67,6 +70,7 @@ class Driver:
         self.workers: dict[str, Worker] = {}
         self.on_start: list[Callable[[Worker], None]] = []
         self.crashes = 0
+        self.generation = 0
         self._sources = sources
         self._infra = {**SMALL, **infra}
         self._starts = 0
@@ -123,6 +127,9 @@ class Driver:
         """By conversion id, what stands: of each key the highest version, without what has moved to another person."""
         newest: dict[bytes | None, dict[str, Any]] = {}
         for record in self.cluster.read("attributions"):
+            if record.value is None:
+                newest.pop(record.key, None)
+                continue
             value = json.loads(record.value)
             held = newest.get(record.key)
             if held is None or value["version"] > held["version"]:
@@ -141,14 +148,15 @@ class Driver:
 
     def state(self, node: str) -> Node:
         """A node as stored: `c:<customer>`, `a:<device>`, `o:<order>`. None when there is none. Not for costs."""
-        tag = self.tag(TP(JOURNEY, partition_of(node, self._sources[JOURNEY])))
+        tag = self.tag(TP(self.journey, partition_of(node, self._sources[JOURNEY])))
         packed = self.store.get(f"{tag}n:{node}")
         names = {int(number): name for number, name in self.store.hgetall(f"{tag}names").items()}
         return None if packed is None else unpack_node(packed, Names(names))
 
     def positions(self) -> dict[TP, tuple[int, int]]:
         """Stored (offset, entry) of each source and log partition."""
-        tps = [TP(topic, p) for topic, count in self._sources.items() for p in range(count)]
+        names = {topic: self.journey if topic == JOURNEY else topic for topic in self._sources}
+        tps = [TP(names[topic], p) for topic, count in self._sources.items() for p in range(count)]
         pipe = self.store.pipeline(transaction=False)
         for tp in tps:
             pipe.hget(f"{self.tag(tp)}meta", "position")
@@ -170,10 +178,37 @@ class Driver:
             self._client = blocking_redis.Redis.from_url(self.redis.url)
         return self._client
 
-    @staticmethod
-    def tag(tp: TP) -> str:
+    @property
+    def journey(self) -> str:
+        """The log of record of the current generation."""
+        return journey_topic(self.generation)
+
+    def tag(self, tp: TP) -> str:
         """What all Redis keys of a partition begin with."""
-        return journey_tag(0, tp.partition) if tp.topic == JOURNEY else ingest_tag(0, tp.topic, tp.partition)
+        if logical(tp.topic) == JOURNEY:
+            return journey_tag(self.generation, tp.partition)
+        return ingest_tag(self.generation, tp.topic, tp.partition)
+
+    def rebuild(self) -> None:
+        """Begin a new generation from the source topics, as `parcours rebuild` does: workers are stopped before and started after."""
+        assert not self.workers
+        old, self.generation = self.generation, self.generation + 1
+        counts = {topic: count for topic, count in self._sources.items() if topic != JOURNEY}
+        starts = {(topic, p): 0 for topic, count in counts.items() for p in range(count)}
+        self.cluster.add(self.journey, self._sources[JOURNEY])
+
+        async def lay_out() -> set[bytes]:
+            redis = connect(self.redis.url)
+            try:
+                await prepare(redis, old, self.generation, starts)
+                await switch(redis, self.generation)
+                return await listed(redis, old)
+            finally:
+                await redis.aclose()
+
+        hashes = self._within(lambda: self.loop.blocking(lay_out()))
+        for partition, packed in seeds(hashes, self._sources[JOURNEY]):
+            self._within(self.cluster.append, self.journey, partition, packed)
 
     # -- time
 

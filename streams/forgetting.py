@@ -1,0 +1,99 @@
+"""The forget list outside the fold: the key that it is kept under, who is on it, carrying it over to another generation, and what is
+left of the forgotten in `attributions`.
+
+| key | holds |
+|---|---|
+| `{parcours}forget_key` | a keyed hash of a constant: by it a worker sees that it has the same key as those before |
+| `{parcours:<g>:<p>}forgotten` | the forget list of a partition: persons are on that of each, an order on that of its own |
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+
+import msgspec
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from attribution.forgetting import Forgotten, everywhere, keyed_hash
+from models.errors import ConfigError
+from models.settings import Marketing
+from models.wire import FORMAT, Block, encode
+from streams.blocks import partition_of
+from streams.logs import Kafka, records
+from streams.stitch import FORGOTTEN_SET
+from streams.tables import Tables, configs, journey_tag
+
+_KEY = "{parcours}forget_key"
+_CONSTANT = "the key of the forget list"
+_SEED = "forgotten/0"
+_HASHES = 5_000
+_decode = msgspec.json.Decoder().decode
+
+
+async def check_forget_key(redis: Redis, key: SecretStr | None) -> None:
+    """Raises ConfigError for another key than the one under which persons were forgotten, or none: the list can't be read with it."""
+    stored: bytes | None = await redis.execute_command("GET", _KEY)
+    if key is None:
+        if stored is not None:
+            raise ConfigError("PARCOURS_FORGET_KEY: not set, and workers before had one: set the same")
+        return
+    own = keyed_hash(key.get_secret_value().encode(), _CONSTANT).hex().encode()
+    if stored is None:
+        await redis.execute_command("SETNX", _KEY, own)
+        stored = await redis.execute_command("GET", _KEY)
+    if stored != own:
+        raise ConfigError(
+            "PARCOURS_FORGET_KEY: not the key of the workers before; with another one the forget list can't be read: set the same"
+        )
+
+
+async def has_key(redis: Redis) -> bool:
+    """Whether any worker has had a key: without one, nobody can be forgotten."""
+    return await redis.execute_command("GET", _KEY) is not None
+
+
+async def listed(redis: Redis, generation: int) -> set[bytes]:
+    """The forget list of a generation: all partitions together."""
+    known = await configs(redis, generation)
+    if not known:
+        return set()
+    count = Marketing.from_text(known[max(known)]).topics.journey_events
+    found: set[bytes] = set()
+    for partition in range(count):
+        found |= await Tables(redis, journey_tag(generation, partition)).smembers(FORGOTTEN_SET)
+    return found
+
+
+def seeds(hashes: Iterable[bytes], partitions: int) -> Iterator[tuple[int, bytes]]:
+    """(partition, block) of what a new log begins with: the forget list of the generation before."""
+    every = sorted(hashes)
+    for i in range(0, len(every), _HASHES):
+        for entry in everywhere((), partitions, i, every[i : i + _HASHES]):
+            yield partition_of(entry.key, partitions), encode(Block(FORMAT, _SEED, [entry]))
+
+
+def about_forgotten(value: bytes | None, forgotten: Forgotten) -> bool:
+    """Whether an event, as its JSON says, names a person, device or order that is forgotten. What is no JSON object names nobody."""
+    try:
+        event = _decode(value or b"")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    if not isinstance(event, dict):
+        return False
+    fields = (("customer_id", "c:"), ("anonymous_id", "a:"), ("order_id", "o:"))
+    named = [prefix + text.strip() for field, prefix in fields if isinstance(text := event.get(field), str)]
+    return any(name in forgotten for name in named)
+
+
+async def leftovers(kafka: Kafka, forgotten: Forgotten) -> AsyncIterator[bytes]:
+    """Keys of `attributions` that still name a forgotten person or order and have a value: published before, of nodes that had
+    expired when their person was forgotten."""
+    standing: dict[bytes, bool] = {}
+    async for record in records(kafka, ["attributions"]):
+        if record.key is not None:
+            standing[record.key] = record.value is not None
+    for key, stands in standing.items():
+        conversion, _, person = key.decode("utf-8", "replace").rpartition("|")
+        if stands and (person in forgotten or conversion in forgotten):
+            yield key
