@@ -20,12 +20,12 @@ from attribution.watermarks import JOURNEY, Progress
 from models.results import Attribution
 from models.settings import Marketing
 from models.wire import AnyEntry, Block, Configured, decode_block, encode
-from streams.caches import COSTS, bucket_of
+from streams.caches import COSTS, bucket_of, mentioned
 from streams.codec import Names, unpack_cell, unpack_node
 from streams.metrics import Metrics
 from streams.outbox import Outbox
 from streams.reach import INDEX
-from streams.stitch import JourneyPartition
+from streams.stitch import FORGOTTEN_SET, PUBLISHED, JourneyPartition
 from streams.tables import Committed, Outcome, Position, Writes
 
 TOKEN = "token"
@@ -131,7 +131,7 @@ class MemoryTables:
             for name in names:
                 self.hashes.get(suffix, {}).pop(str(name), None)
         for suffix, members in writes.srem.items():
-            self.sets[suffix] -= set(map(str, members))
+            self.sets.get(suffix, set()).difference_update(map(str, members))
         self.strings |= writes.sets
         for suffix, fields in writes.hashes.items():
             self.hashes.setdefault(suffix, {}).update({str(name): value for name, value in fields.items()})
@@ -156,13 +156,20 @@ class MemoryTables:
         """Every node of the expiry index, with its day. Each must be there once."""
         found: dict[str, int] = {}
         for suffix, members in self.sets.items():
-            if suffix == INDEX:
+            if suffix in (INDEX, FORGOTTEN_SET) or suffix.startswith(mentioned("")):
                 continue
             assert suffix.startswith("x:")
             for key in members:
                 assert key not in found, f"{key} is indexed twice"
                 found[key] = int(suffix[2:])
         return found
+
+    def mentioned(self) -> dict[str, set[str]]:
+        """Nodes by whom they mention, as the index says."""
+        start = mentioned("")
+        found = {suffix.removeprefix(start): members for suffix, members in self.sets.items() if suffix.startswith(start)}
+        known = {person: {key for key in members if not key.startswith(PUBLISHED)} for person, members in found.items()}
+        return {person: keys for person, keys in known.items() if keys}
 
     def cells(self) -> dict[tuple[Bucket, Dims], Cell]:
         """Every rollup cell that holds anything."""

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from attribution.cohorts import CUSTOMER_KEPT
+from attribution.erasure import mentions
 from attribution.facts import ATTRIBUTED_NET, CLICKS, CONVERSION, CONVERSIONS, IMPRESSIONS, MICRO, VIEWS
 from attribution.fold import RETENTION, expires
 from attribution.intake import Intake
@@ -91,6 +92,11 @@ def result(bench: Bench) -> Result:
     tables, producer = bench.tables, bench.producer
     nodes, progress, rules = tables.nodes(), tables.progress(), Rules(bench.part.marketing)
     assert set(nodes) <= set(tables.indexed()), "a node that is not in the index is kept for ever"
+    named: dict[str, set[str]] = {}
+    for key, node in nodes.items():
+        for person in mentions(node):
+            named.setdefault(person, set()).add(key)
+    assert tables.mentioned() == named, "a node that is not found by whom it mentions can't be made to forget them"
     kept = {key: node for key, node in nodes.items() if expires(key, node, rules) >= progress.sealed}
     progress.swept = 0
     return Result(kept, tables.cells(), progress, producer.moves(), producer.attributions())
