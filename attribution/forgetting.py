@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from zlib import crc32
 
-from msgspec import structs
-
 from models.wire import Forget
 
 _SIZE = 16

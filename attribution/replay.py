@@ -105,7 +105,11 @@ class Replay:
 
     def _forget(self, persons: Iterable[str], context: Context, pending: deque[AnyEntry]) -> None:
         if self.forgotten.add(persons):
-            named = {key: node for key, node in self.nodes.items() if key in persons or not mentions(node).isdisjoint(persons)}
+            named = {
+                key: node
+                for key, node in self.nodes.items()
+                if key in persons or not mentions(node).isdisjoint(persons)
+            }
             self._take(erase(named, self.forgotten, context), pending)
 
     def _take(self, erased: Erased, pending: deque[AnyEntry]) -> None:

@@ -127,7 +127,6 @@ class Nodes:
         for suffix, keys in index.items():
             writes.sadd.setdefault(suffix, []).extend(keys)
 
-
     def _index(self, key: str, named: frozenset[str], writes: Writes) -> None:
         """By whom a node mentions, the node is found when they are to be forgotten."""
         before = self._mentions.get(key, NOBODY)

@@ -97,3 +97,15 @@ async def leftovers(kafka: Kafka, forgotten: Forgotten) -> AsyncIterator[bytes]:
         conversion, _, person = key.decode("utf-8", "replace").rpartition("|")
         if stands and (person in forgotten or conversion in forgotten):
             yield key
+
+
+async def everywhere_listed(
+    redis: Redis, generation: int, partitions: int, key: SecretStr, nodes: Iterable[str]
+) -> bool:
+    """Whether all of these persons are on the forget list of every partition."""
+    hashes = [keyed_hash(key.get_secret_value().encode(), node) for node in nodes]
+    for partition in range(partitions):
+        table = Tables(redis, journey_tag(generation, partition))
+        if not all(await redis.execute_command("SMISMEMBER", table.key(FORGOTTEN_SET), *hashes)):
+            return False
+    return True

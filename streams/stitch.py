@@ -237,7 +237,9 @@ class JourneyPartition:
             for entry in piece.block.entries[piece.start : piece.stop]:
                 if type(entry) is Forget:
                     if self._forgotten is None:
-                        raise ConfigError("somebody is to be forgotten, and PARCOURS_FORGET_KEY is not set for this worker")
+                        raise ConfigError(
+                            "somebody is to be forgotten, and PARCOURS_FORGET_KEY is not set for this worker"
+                        )
                     for person in entry.persons:
                         found.persons.add(person)
                         for member in await self._tables.smembers(mentioned(person)):

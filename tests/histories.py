@@ -99,7 +99,9 @@ def with_forgetting(history: History, most: int = 2) -> History:
     Its order of arrival decides where `undecided` says so.
     """
     rng = Random(f"forgetting of {history.seed}")
-    ids = sorted({(name, body[name]) for _, body in history.events for name in ("customer_id", "anonymous_id") if body.get(name)})
+    ids = sorted(
+        {(name, body[name]) for _, body in history.events for name in ("customer_id", "anonymous_id") if body.get(name)}
+    )
     events = list(history.events)
     times = [moment(body["occurred_at"]) for topic, body in events if topic != "costs"]
     for n in range(rng.randint(1, most)):

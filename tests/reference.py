@@ -311,10 +311,15 @@ def forgotten(events: list[tuple[str, Body]], marketing: Marketing) -> set[str]:
     among them, and the orders that belong to any of these."""
     asked = [body for topic, body in events if topic == "touchpoints" and body["type"] == "forget"]
     gone = {
-        key for body in asked for key in (usable(body, "customer_id", "c", marketing), usable(body, "anonymous_id", "a", marketing)) if key
+        key
+        for body in asked
+        for key in (usable(body, "customer_id", "c", marketing), usable(body, "anonymous_id", "a", marketing))
+        if key
     }
     gone |= {
-        device for device, links in Identities(events, marketing).links.items() if any(link[2] in gone for link in links)
+        device
+        for device, links in Identities(events, marketing).links.items()
+        if any(link[2] in gone for link in links)
     }
     for order_id, persons in reporters(events, marketing).items():
         customers = {person for person in persons if person.startswith("c:")}
@@ -348,8 +353,9 @@ def remaining(events: list[tuple[str, Body]], marketing: Marketing) -> list[tupl
         if device in gone or usable(body, "customer_id", "c", marketing) in gone:
             # A refund of somebody else's order stays; whoever sent it is named no more.
             names = ("anonymous_id",) if person not in gone else ("anonymous_id", "customer_id")
-            body = {name: value for name, value in body.items() if name not in names}
-        kept.append((topic, body))
+            kept.append((topic, {name: value for name, value in body.items() if name not in names}))
+        else:
+            kept.append((topic, body))
     return kept
 
 

@@ -54,7 +54,9 @@ def fold_refund(node: Order | None, entry: RefundReport | CancelReport, context:
     amount, currency = (entry.amount, entry.currency) if isinstance(entry, RefundReport) else (None, None)
     refund = Refunded(entry.t, entry.event_id, amount, currency, entry.digest)
     kept = _with(order.refunds, refund)
-    return Folded(order, dropped="duplicate") if kept is None else _restate(order, order._replace(refunds=kept), entry.key)
+    return (
+        Folded(order, dropped="duplicate") if kept is None else _restate(order, order._replace(refunds=kept), entry.key)
+    )
 
 
 def named(order: Order) -> set[str]:

@@ -30,7 +30,9 @@ def self_reported(source: tuple[str, str]) -> Measure:
 
 def fold_survey(node: Answer | None, entry: Survey, context: Context) -> Folded:
     """Answers are never late; of one event's contents, the smallest `(t, digest)` holds."""
-    answer = Answer(entry.t, entry.question, (entry.channel, entry.network, ""), entry.score, entry.digest, entry.person)
+    answer = Answer(
+        entry.t, entry.question, (entry.channel, entry.network, ""), entry.score, entry.digest, entry.person
+    )
     if node is not None and (node.t, node.digest) <= (answer.t, answer.digest):
         return Folded(node, dropped="duplicate")
     before = [] if node is None else negated(_facts(node))

@@ -20,7 +20,7 @@ from models.errors import CATALOGUE, Rejected
 from models.events import DECODERS, TOPICS, Cancel, Click, Cost, Order, Refund, Touchpoint
 from models.results import UNALLOCATED
 from models.settings import Marketing
-from models.wire import CLASS_NAMES, COUNTERS, AnyEntry, CostReport, OrderReport, Stage, Touch
+from models.wire import CLASS_NAMES, COUNTERS, AnyEntry, CostReport, Forget, OrderReport, Stage, Touch
 from streams.cli.common import FAILED, ConfigFile, Json, Usage, console, infrastructure, marketing_of, row, say, table
 from streams.files import InputError, enveloped, lines_of, numbered, topic_of_fields, topic_of_name
 
@@ -179,6 +179,10 @@ class Checker:
             found.append("the cost names no channel, network or campaign: it is in the total only")
         if isinstance(entry, CostReport) and entry.kind == COUNTERS:
             found.append("counters only: it says what the network counted, and is no cost")
+        if isinstance(entry, Forget):
+            found.append(
+                f"whatever is known of {' and '.join(entry.persons)} is removed for good, and of every device that was linked"
+            )
         found += [_FILTERED[name] for name in filtered]
         return found
 

@@ -21,6 +21,7 @@ from streams.cli import (
     config,
     demo,
     dlq,
+    forget,
     journey,
     publish,
     rebuild,
@@ -107,7 +108,7 @@ def root(
     """
 
 
-for module in (demo, worker, publish, replay, report, audit, simulate, check, journey, reconcile, rebuild):
+for module in (demo, worker, publish, replay, report, audit, simulate, check, journey, reconcile, forget, rebuild):
     app.command(module.NAME)(module.command)
 app.add_typer(topics.app, name="topics")
 app.add_typer(config.app, name="config")

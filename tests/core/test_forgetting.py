@@ -63,7 +63,9 @@ def test_what_is_known_of_others_equals_the_oracle(seeds: range) -> None:
         seen["histories"] += 1
         seen["linked"] += len([key for key in gone if key[0] == "a"]) > 1
     assert seen["histories"] > len(seeds) / 2
-    assert min(seen[what] for what in ("left", "refused", "others", "customer", "order", "linked")) > len(seeds) / 10, seen
+    assert min(seen[what] for what in ("left", "refused", "others", "customer", "order", "linked")) > len(seeds) / 10, (
+        seen
+    )
 
 
 def standing(driver: Driver) -> dict[str, Any]:
@@ -92,7 +94,9 @@ def test_any_order_of_arrival(seeds: range) -> None:
         # Stored nodes are bytes: nobody may be named by them, not even inside another's. `d0` is not `d0b`.
         named = re.compile(b"|".join(re.escape(key.encode()) + rb"(?![\w\x80-\xff])" for key in sorted(gone)) or b"$^")
         for stored in driver.stored:
-            assert not [key for key, packed in stored.nodes.items() if key in gone or named.search(packed)], history.seed
+            assert not [key for key, packed in stored.nodes.items() if key in gone or named.search(packed)], (
+                history.seed
+            )
             assert {keyed_hash(b"a secret", key) for key in gone if key[0] in "ac"} <= stored.forgotten
         dropped += driver.dropped
     assert dropped["forgotten"] > len(seeds), dropped
@@ -134,7 +138,9 @@ def test_the_money_of_forgotten_persons_stays_in_the_sums(seeds: range) -> None:
         seen["left"] += bool(driver.left)
         seen["changed"] += after.buckets != before.buckets
         assert {one.person for one in driver.left.values()} <= {FORGOTTEN}
-        assert all(credit.touch_id == "" for one in driver.left.values() for found in one.credits.values() for credit in found)
+        assert all(
+            credit.touch_id == "" for one in driver.left.values() for found in one.credits.values() for credit in found
+        )
         assert published >= len(driver.published), seed
     assert seen["left"] > len(seeds) / 5, seen
     assert min(seen["alone"], seen["changed"]) > len(seeds) / 20, seen

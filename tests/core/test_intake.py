@@ -174,7 +174,13 @@ def test_refused(topic: str, record: Any, code: str, path: str) -> None:
 
 def test_every_code_that_intake_can_give_is_tried() -> None:
     """`future` has its own test; `late` and `fold_failed` are judged where the log is read."""
-    assert {code for _, _, code, _ in REFUSED} == set(CATALOGUE) - {"future", "late", "fold_failed"}
+    assert {code for _, _, code, _ in REFUSED} == set(CATALOGUE) - {
+        "future",
+        "late",
+        "fold_failed",
+        "forgotten",
+        "no_forget_key",
+    }
 
 
 @pytest.mark.parametrize(("topic", "body"), [("clicks", CLICK), ("touchpoints", STAGE), ("purchases", REFUND)])
@@ -234,8 +240,21 @@ def test_entries_carry_what_the_event_says() -> None:
     counted = take("costs", without(COST, "amount") | {"clicks": 3}).entry
     assert isinstance(counted, CostReport)
     assert (counted.kind, counted.amount, counted.reported) == ("counters", 0, (("clicks", 3),))
-    for kind in ("identify", "survey_response", "forget"):
+    for kind in ("identify", "survey_response"):
         assert take("touchpoints", VISIT | {"type": kind}).entry is None
+
+
+def test_forget_tells_every_partition_whom_it_names() -> None:
+    both = VISIT | {"type": "forget", "customer_id": " u1 "}
+    assert {entry.persons for entry in take("touchpoints", both).entries} == {("a:d1", "c:u1")}
+    assert len(take("touchpoints", both).entries) == Marketing().topics.journey_events
+    junk = take("touchpoints", VISIT | {"type": "forget", "customer_id": "guest"})
+    assert {entry.persons for entry in junk.entries} == {("a:d1",)}
+    with pytest.raises(Rejected, match=r"no_person at \$.anonymous_id"):
+        take("touchpoints", without(VISIT, "anonymous_id") | {"type": "forget"})
+    without_key = Intake(Marketing(), forgets=False)
+    with pytest.raises(Rejected, match=r"no_forget_key at \$.type: PARCOURS_FORGET_KEY is not set"):
+        without_key.take("touchpoints", json.dumps(both).encode(), NO_CLOCK, 7)
 
 
 # --- Whatever goes in

@@ -58,7 +58,10 @@ def anna() -> list[tuple[str, dict[str, Any]]]:
         ("clicks", {**two, **SOURCES[2], "occurred_at": at(3, 5)}),
         ("touchpoints", {**two, **WHO, "occurred_at": at(4), "type": "visit"}),
         ("purchases", {**one, **order, "occurred_at": at(5), "order_id": ORDERS[0], "revenue": "99.99"}),
-        ("purchases", {**WHO, **order, "occurred_at": at(5, 1), "order_id": ORDERS[0], "revenue": "99.99", "source": "shop"}),
+        (
+            "purchases",
+            {**WHO, **order, "occurred_at": at(5, 1), "order_id": ORDERS[0], "revenue": "99.99", "source": "shop"},
+        ),
         ("purchases", {**two, **order, "occurred_at": at(6), "order_id": ORDERS[1], "revenue": "50.01"}),
         ("purchases", {**WHO, **order, "occurred_at": at(7), "order_id": ORDERS[2], "revenue": "10", "margin": "3"}),
         ("purchases", {"occurred_at": at(8), "type": "refund", "order_id": ORDERS[1], "amount": "7.5"}),
@@ -207,8 +210,19 @@ def test_the_scan_finds_what_is_there_before(redis: RedisServer, log: pytest.Log
         pipe(driver, *(event for event in anna() if event not in anonymous), *bert())
         driver.run_until_settled()
         found = {trace for _, trace in scan(stored(driver, redis))}
-        assert {f"c:{CUSTOMER}", f"a:{DEVICE}", f"a:{PHONE}", f"a:{TABLET}", *(f"o:{order}" for order in ORDERS)} <= found
-        assert {trace for _, trace in scan(compacted(driver))} >= {f"c:{CUSTOMER}", f"a:{DEVICE}", f"o:{ORDERS[0]}", EVENTS[0]}
+        assert {
+            f"c:{CUSTOMER}",
+            f"a:{DEVICE}",
+            f"a:{PHONE}",
+            f"a:{TABLET}",
+            *(f"o:{order}" for order in ORDERS),
+        } <= found
+        assert {trace for _, trace in scan(compacted(driver))} >= {
+            f"c:{CUSTOMER}",
+            f"a:{DEVICE}",
+            f"o:{ORDERS[0]}",
+            EVENTS[0],
+        }
         assert {trace for _, trace in scan(answers(driver))} >= {f"c:{CUSTOMER}", f"a:{DEVICE}"}
         assert all(credits == ["bert 2"] for model, credits in of_bert(driver).items() if model == "last_touch")
 
@@ -230,7 +244,16 @@ def test_after_it_nothing_is_left_and_the_sums_stay(redis: RedisServer, log: pyt
         ]  # fmt: skip
         assert all(one["order_id"] is None and one["conversion_id"].startswith("f:") for one in left)
         after = sums(driver)
-        for name in ("orders", "revenue_net", "refunds", "conversions", "attributed_net", "clicks", "click_cost", "impressions"):
+        for name in (
+            "orders",
+            "revenue_net",
+            "refunds",
+            "conversions",
+            "attributed_net",
+            "clicks",
+            "click_cost",
+            "impressions",
+        ):
             per_day = [Counter(), Counter()]
             for total, cells in zip(per_day, (before, after), strict=True):
                 for (day, _, measure), amount in cells.items():
@@ -267,7 +290,9 @@ def test_whenever_the_event_comes(redis: RedisServer, log: pytest.LogCaptureFixt
         driver.run_until_settled()
         nothing_is_left(driver, redis, log)
         assert of_bert(driver)["last_touch"] == ["bert 0"]
-        assert not sums(driver).keys() & {key for key in sums(driver) if key[2][0] == "revenue_net" and sums(driver)[key] != 20_000_000}
+        assert not sums(driver).keys() & {
+            key for key in sums(driver) if key[2][0] == "revenue_net" and sums(driver)[key] != 20_000_000
+        }
 
 
 def test_a_rebuild_does_not_need_the_event_to_be_kept(redis: RedisServer, log: pytest.LogCaptureFixture) -> None:
@@ -325,7 +350,17 @@ def test_what_comes_later_is_refused_and_counted(redis: RedisServer, log: pytest
             ("touchpoints", {**later, **WHO, "anonymous_id": PHONE, "type": "identify"}),
             ("touchpoints", {**later, **WHO, "type": "survey_response", "question": "nps", "score": 1}),
             ("purchases", {**later, "type": "refund", "order_id": ORDERS[2], "amount": "1"}),
-            ("purchases", {**later, "anonymous_id": DEVICE, "type": "order", "order_id": "order-8009", "revenue": "1", "currency": "EUR"}),
+            (
+                "purchases",
+                {
+                    **later,
+                    "anonymous_id": DEVICE,
+                    "type": "order",
+                    "order_id": "order-8009",
+                    "revenue": "1",
+                    "currency": "EUR",
+                },
+            ),
         )
         driver.run_until_settled()
         nothing_is_left(driver, redis, log)
@@ -335,7 +370,9 @@ def test_what_comes_later_is_refused_and_counted(redis: RedisServer, log: pytest
         assert driver.dead_letters() == set()
 
 
-def test_without_a_key_nobody_can_be_forgotten_and_the_event_waits(redis: RedisServer, log: pytest.LogCaptureFixture) -> None:
+def test_without_a_key_nobody_can_be_forgotten_and_the_event_waits(
+    redis: RedisServer, log: pytest.LogCaptureFixture
+) -> None:
     with Driver(MARKETING, redis) as driver:
         driver.start("a")
         pipe(driver, *anna(), FORGET)

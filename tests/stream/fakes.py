@@ -167,7 +167,9 @@ class MemoryTables:
     def mentioned(self) -> dict[str, set[str]]:
         """Nodes by whom they mention, as the index says."""
         start = mentioned("")
-        found = {suffix.removeprefix(start): members for suffix, members in self.sets.items() if suffix.startswith(start)}
+        found = {
+            suffix.removeprefix(start): members for suffix, members in self.sets.items() if suffix.startswith(start)
+        }
         known = {person: {key for key in members if not key.startswith(PUBLISHED)} for person, members in found.items()}
         return {person: keys for person, keys in known.items() if keys}
 
