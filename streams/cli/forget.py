@@ -15,6 +15,7 @@ from models.settings import Infrastructure, Marketing
 from streams.cli.common import Failure, KafkaUrl, RedisUrl, Usage, infrastructure, note, say
 from streams.cli.dlq import kafka_at, redis_at
 from streams.cli.reach import redis_reachable
+from streams.logs import Kafka
 from streams.security import redis_options
 
 NAME = "forget"
@@ -63,11 +64,12 @@ def command(
     infra = infrastructure(kafka_url=kafka_url, redis_url=redis_url)
     if sweep and infra.forget_key is None:
         raise Usage("--sweep: set PARCOURS_FORGET_KEY as for the workers: without it the forget list can't be read")
+    kafka = kafka_at(infra)
     redis_reachable(infra.redis_url, **redis_options(infra))
-    asyncio.run(_forget(infra, who, wait, sweep))
+    asyncio.run(_forget(infra, kafka, who, wait, sweep))
 
 
-async def _forget(infra: Infrastructure, who: dict[str, str], wait: float, sweep: bool) -> None:
+async def _forget(infra: Infrastructure, kafka: Kafka, who: dict[str, str], wait: float, sweep: bool) -> None:
     from streams.forgetting import check_forget_key, has_key
     from streams.generations import located
     from streams.tables import configs
@@ -85,15 +87,21 @@ async def _forget(infra: Infrastructure, who: dict[str, str], wait: float, sweep
             raise Failure(f"no worker has run in generation {generation} yet: there is nothing to forget in it")
         marketing = Marketing.from_text(known[max(known)])
         if who:
-            await _ask(infra, redis, marketing, generation, who, wait)
+            await _ask(infra, kafka, redis, marketing, generation, who, wait)
         if sweep:
-            await _sweep(infra, redis, generation)
+            await _sweep(infra, kafka, redis, generation)
         if generation:
             note(f"Generations before {generation} are not touched: parcours rebuild --drop each that is still stored.")
 
 
 async def _ask(
-    infra: Infrastructure, redis: Any, marketing: Marketing, generation: int, who: dict[str, str], wait: float
+    infra: Infrastructure,
+    kafka: Kafka,
+    redis: Any,
+    marketing: Marketing,
+    generation: int,
+    who: dict[str, str],
+    wait: float,
 ) -> None:
     from streams.forgetting import everywhere_listed
 
@@ -101,7 +109,7 @@ async def _ask(
         "event_id": str(uuid4()), "occurred_at": datetime.now(UTC).isoformat(), "type": "forget",
         "source": "parcours forget", **who,
     }  # fmt: skip
-    await _publish(infra, who, msgspec.json.encode(event))
+    await _publish(kafka, who, msgspec.json.encode(event))
     say("The forget event is published.")
     if infra.forget_key is None or not wait:
         note("Not waited for: with PARCOURS_FORGET_KEY set as for the workers, parcours forget says when it is done.")
@@ -118,11 +126,10 @@ async def _ask(
     say(f"Forgotten in all {partitions} partitions.")
 
 
-async def _publish(infra: Infrastructure, who: dict[str, str], value: bytes) -> None:
+async def _publish(kafka: Kafka, who: dict[str, str], value: bytes) -> None:
     from aiokafka import AIOKafkaProducer
     from aiokafka.errors import KafkaError
 
-    kafka = kafka_at(infra)
     producer = AIOKafkaProducer(bootstrap_servers=kafka.servers, acks="all", **kafka.options)
     try:
         await producer.start()
@@ -134,7 +141,7 @@ async def _publish(infra: Infrastructure, who: dict[str, str], value: bytes) -> 
         await producer.stop()
 
 
-async def _sweep(infra: Infrastructure, redis: Any, generation: int) -> None:
+async def _sweep(infra: Infrastructure, kafka: Kafka, redis: Any, generation: int) -> None:
     """Tombstones for what is left: of persons whose nodes had expired when they were forgotten."""
     from aiokafka import AIOKafkaProducer
 
@@ -143,7 +150,6 @@ async def _sweep(infra: Infrastructure, redis: Any, generation: int) -> None:
 
     assert infra.forget_key is not None
     forgotten = Forgotten(infra.forget_key.get_secret_value().encode(), await listed(redis, generation))
-    kafka = kafka_at(infra)
     found = [key async for key in leftovers(kafka, forgotten)]
     producer = AIOKafkaProducer(bootstrap_servers=kafka.servers, acks="all", **kafka.options)
     await producer.start()

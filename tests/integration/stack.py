@@ -22,6 +22,7 @@ from aiokafka.structs import RecordMetadata
 from integration.apache_kafka import make_broker
 
 from attribution.watermarks import JOURNEY, topic_partitions
+from models.events import TOPICS
 from models.settings import Marketing
 from streams.embedded import RedisServer, free_port
 from streams.tables import ingest_tag, journey_tag
@@ -140,20 +141,27 @@ class Stack:
         found = await create([self.address], self.marketing)
         assert all(topic.state in {"created", "exists"} for topic in found), found
 
-    def publish(self, items: Iterable[Item], timestamp_ms: Callable[[Item], int | None] = lambda item: None) -> None:
+    def publish(
+        self,
+        items: Iterable[Item],
+        timestamp_ms: Callable[[Item], int | None] = lambda item: None,
+        key: bytes | None = None,
+    ) -> None:
         """Produce (topic, value) in order; the partition follows from the person or order, as a tracker's key would."""
-        asyncio.run(self._publish(list(items), timestamp_ms))
+        asyncio.run(self._publish(list(items), timestamp_ms, key))
 
-    async def _publish(self, items: list[Item], timestamp_ms: Callable[[Item], int | None]) -> None:
+    async def _publish(
+        self, items: list[Item], timestamp_ms: Callable[[Item], int | None], key: bytes | None = None
+    ) -> None:
         producer = AIOKafkaProducer(bootstrap_servers=self.address, acks="all", linger_ms=5, max_request_size=8 << 20)
         await producer.start()
         try:
             pending = []
             for topic, value in items:
-                partition = self.partition(topic, value)
+                partition = self.partition(topic, value) if key is None else None
                 stamp = timestamp_ms((topic, value))
-                pending.append(await producer.send(topic, value, partition=partition, timestamp_ms=stamp))
-            self.expect(await asyncio.gather(*pending))
+                pending.append(await producer.send(topic, value, partition=partition, key=key, timestamp_ms=stamp))
+            self.expect(record for record in await asyncio.gather(*pending) if record.topic in TOPICS)
         finally:
             await producer.stop()
 
