@@ -57,6 +57,7 @@ deadline = {deadline}
 """What the demo's shop wants to hear of, beside the simulated market's configuration."""
 
 TOKEN = "demo"
+FORGET_KEY = "no secret: all of a demo is gone with it"
 """Opens the journeys of the simulated shop's persons on the page: they are of nobody."""
 
 ORDERS_A_DAY = 0.02  # of each person
@@ -228,7 +229,7 @@ class Demo:
             "WEB_PORT": self.port, "DATA_DIR": self.directory / "data", "LOG_LEVEL": "WARNING",
             # One worker joins a group of its own: nobody has to be waited for long.
             "SESSION_TIMEOUT": 6.0, "HEARTBEAT_INTERVAL": 2.0, "REBALANCE_TIMEOUT": 6.0, "REFRESH_INTERVAL": 1.0,
-            "IDLE_AFTER": 10.0, "WEB_TOKEN": TOKEN,
+            "IDLE_AFTER": 10.0, "WEB_TOKEN": TOKEN, "FORGET_KEY": FORGET_KEY,
         }  # fmt: skip
         root = str(Path(__file__).parents[1])
         path = os.pathsep.join(part for part in (root, inherited.get("PYTHONPATH")) if part)
