@@ -1,65 +1,44 @@
 """Goals: how far a metric has come between a start and a deadline, where it should be by now, and where it is heading.
 
-A *sum* (orders, revenue, clicks, cost …) counts from 0 at the start: expected now is the elapsed share of the target, and the
-projection goes on at the average rate so far. A *ratio* (cpa, roas …) is that of the goal's `window` up to now, and is expected
-to move in a straight line from its baseline to its target. After the deadline both are those of the deadline, as known now.
+The metrics are those of `attribution.families`, by the same formulas. A *sum* (orders, revenue, clicks, cost …) counts from 0 at the start: expected now is
+the elapsed share of the target, and the projection goes on at the average rate so far. A *ratio* (cpa, roas …) is that of the goal's `window` up to now, and is expected
+to move in a straight line from its baseline to its target; so is what is told of persons (conversion_rate, reach …), which is known of windows that end now alone. After the deadline
+all are those of the deadline, as known now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal
-from functools import partial
 from typing import Literal, NamedTuple
 
-from attribution.costs import Ledger
-from attribution.facts import (
-    ATTRIBUTED_NET,
-    CLICKS,
-    CONVERSION,
-    CONVERSIONS,
-    EMAIL_OPENS,
-    IMPRESSIONS,
-    ORDERS,
-    REFUNDS,
-    REVENUE_GROSS,
-    REVENUE_NET,
-    TOTAL,
-    VISITS,
-    Measure,
-    engagements,
-    touch_count,
-)
+from attribution.costs import UNKNOWN, Ledger, Spent
+from attribution.facts import CONVERSION, TOTAL, VISITS
+from attribution.families import METRICS, PERSONS, Metric, Row, family_name
 from attribution.filing import NOBODY
-from attribution.formulas import units
-from attribution.patterns import matches
+from attribution.formulas import PURCHASE, Scope, Which, engaged, total
+from attribution.patterns import level_of, matches
+from attribution.people import WINDOWS
 from attribution.rollups import Calendar, Cell
 from attribution.windows import Sums, goal_days
-from models.settings import Goal, micros
+from models.settings import Goal, Marketing, micros
 
 RATIO = Context(prec=12)
-COSTS = ("cost", "media_cost")
-COUNTS: dict[str, Measure] = {
-    "clicks": CLICKS, "impressions": IMPRESSIONS, "email_opens": EMAIL_OPENS, "visits": VISITS,
-}  # fmt: skip
-OF_ORDERS: dict[str, Measure] = {
-    "orders": ORDERS, "revenue": REVENUE_NET, "revenue_gross": REVENUE_GROSS, "refunds": REFUNDS,
-}  # fmt: skip
-ATTRIBUTED = {
-    "attributed_conversions": CONVERSIONS, "attributed_revenue": ATTRIBUTED_NET,
-}  # fmt: skip
-IN_MICROS = frozenset((*COSTS, *ATTRIBUTED, "revenue", "revenue_gross", "refunds"))
-RATIOS: dict[str, tuple[tuple[tuple[int, str], ...], str]] = {
-    "cpa": (((1, "media_cost"),), "attributed_conversions"),
-    "roas": (((1, "attributed_revenue"),), "media_cost"),
-    "roi_on_revenue": (((1, "attributed_revenue"), (-1, "cost")), "cost"),
-    "cpc": (((1, "media_cost"),), "clicks"),
-    "ctr": (((1, "clicks"),), "impressions"),
-    "aov": (((1, "revenue"),), "orders"),
-    "orders_per_visit": (((1, "orders"),), "visits"),
+METRIC: dict[str, Metric] = {
+    metric.name.removesuffix("_ratio"): metric
+    for metric in METRICS
+    if metric.spans != "m" and metric.models != "reason"
 }
-"""A ratio's numerator, as signed sums, and its denominator."""
-SUMS = frozenset((*COSTS, *COUNTS, *OF_ORDERS, *ATTRIBUTED, "engagements", "touches"))
+"""What a goal may be about, but for persons."""
+SUMS = frozenset(name for name, metric in METRIC.items() if not metric.ratio)
+OF_PERSONS = {
+    name.removesuffix("_ratio"): name
+    for name, kind in PERSONS.items()
+    if kind.type == "gauge"
+    and {"window", "conversion", "currency"}.issuperset(kind.labels)
+    and "source" not in kind.levels
+}
+"""The same of persons, with the names of their metrics."""
 
 Phase = Literal["before", "running", "over"]
 
@@ -123,67 +102,82 @@ def measure(goal: Goal, sums: Sums, ledger: Ledger, start: int, end: int) -> Dec
     As of a window, a ratio of cost takes both sides up to the day of the earliest cost-through in its scope, and has no value when
     less than half is covered.
     """
-    if goal.metric in SUMS:
-        return _unit(goal.metric, _sum(goal.metric, goal, sums, ledger, start, end))
-    parts, below = RATIOS[goal.metric]
-    if {below, *(name for _, name in parts)} & set(COSTS):
-        cut = min([end, *_cuts(goal, sums, ledger, start, end)])
-        if 2 * (cut - start) < end - start:
-            return None
-        end = cut
-    add = partial(_sum, goal=goal, sums=sums, ledger=ledger, start=start, end=end)
-    denominator = add(below)
-    numerators = [(sign, name, add(name)) for sign, name in parts]
-    if not denominator or denominator < 0 or any(amount is None for _, _, amount in numerators):
+    metric = METRIC[goal.metric]
+    cut = min([end, *_cuts(goal, sums, ledger, start, end)]) if metric.cost else end
+    if 2 * (cut - start) < end - start:
         return None
-    over = sum((sign * (_unit(name, amount) or 0) for sign, name, amount in numerators), Decimal(0))
-    return RATIO.divide(over, _unit(below, denominator) or Decimal(1))
+    cell, nobody, visits = _cells(goal, sums, start, cut)
+    spent = _spent(goal, ledger, start, cut)
+    points = {kind.casefold(): worth for kind, worth in sums.marketing.engagement_points.items()}
+    scope = Scope((), cell, spent, (cell, spent), cut, engaged(cell, points), nobody, visits, None)
+    value = metric.formula(scope, _which(goal, metric, sums.marketing))
+    return None if value is None else Decimal(value)
+
+
+def _which(goal: Goal, metric: Metric, marketing: Marketing) -> Which:
+    first = marketing.headline_models[0]
+    if metric.models == "hidden":
+        return Which(first, PURCHASE, CONVERSION)
+    if not metric.models:
+        return Which(conversion=goal.conversion if metric.conversions else "")
+    kind = marketing.lead_conversion if metric.conversions == "lead" else goal.conversion
+    return Which(goal.model or first, kind, CONVERSION)
 
 
 def _cuts(goal: Goal, sums: Sums, ledger: Ledger, start: int, end: int) -> Iterable[int]:
     for dims, through in ledger.through.items():
-        if matches(goal, dims) and not through.over and through.t < end:
+        # The end may be the microsecond after now, to hold what is filed at now.
+        if matches(goal, dims) and not through.over and through.t + 1 < end:
             yield max(start, sums.calendar.day(through.t))
 
 
-def _sum(metric: str, goal: Goal, sums: Sums, ledger: Ledger, start: int, end: int) -> int | None:
-    """Micros or counts; None when no cost is known."""
-    if metric in COSTS:
-        spent = [
-            cost.media if metric == "media_cost" else cost.total
-            for dims, cost in ledger.spent("c", start, lambda dims: end).items()
-            if matches(goal, dims)
-        ]
-        known = [amount for amount in spent if amount is not None]
-        return sum(known) if known else None
-    cell = _cell(goal, sums, metric in OF_ORDERS, start, end)
-    engaged = sum(n for _, _, n in engagements(cell))
-    if metric in ("engagements", "touches"):
-        return engaged if metric == "engagements" else touch_count(cell, engaged)
-    found = COUNTS.get(metric) or OF_ORDERS.get(metric)
-    if found is None:
-        found = (ATTRIBUTED[metric], goal.model or sums.marketing.headline_models[0], goal.conversion, CONVERSION)
-    return cell.get(found, 0)
+def _spent(goal: Goal, ledger: Ledger, start: int, end: int) -> Spent:
+    if end <= start:
+        return UNKNOWN
+    return total(cost for dims, cost in ledger.spent("c", start, lambda dims: end).items() if matches(goal, dims))
 
 
-def _cell(goal: Goal, sums: Sums, of_orders: bool, start: int, end: int) -> Cell:
-    """What the matching names hold together over these days."""
+def _cells(goal: Goal, sums: Sums, start: int, end: int) -> tuple[Cell, Cell, int]:
+    """What the matching names hold together over these days, what is credited to nobody, and all visits."""
     width = 2 if goal.campaign is None else 3
-    running = sums.channels if width == 2 else sums.campaigns
+    whole = level_of(goal) == "total"
     found: Cell = {}
-    for cells in running.between("d", start, end):
+    nobody: Cell = {}
+    visits = 0
+    for cells in (sums.channels if width == 2 else sums.campaigns).between("d", start, end):
         for key, cell in cells.items():
-            own = key == TOTAL[:width]
-            if own if of_orders else not own and key != NOBODY[:width] and matches(goal, key):
-                for measure_, amount in cell.items():
-                    found[measure_] = found.get(measure_, 0) + amount
-    return found
+            visits += cell.get(VISITS, 0)
+            if key == NOBODY[:width]:
+                into = nobody
+            elif whole or (key != TOTAL[:width] and matches(goal, key)):
+                into = found
+            else:
+                continue
+            for measure_, amount in cell.items():
+                into[measure_] = into.get(measure_, 0) + amount
+    return found, nobody, visits
 
 
-def _unit(metric: str, amount: int | None) -> Decimal | None:
-    if amount is None:
-        return None
-    return units(amount) if metric in IN_MICROS else Decimal(amount)
+def window_of(goal: Goal) -> str | None:
+    """The window of persons that is as long as the goal's."""
+    return next((name for name, _, length in WINDOWS if length == micros(goal.window)), None)
+
+
+def told(goal: Goal, rows: Iterable[Row]) -> Decimal | None:
+    """A metric of persons among the exporter's rows; None unless exactly one name matches."""
+    wanted = family_name(level_of(goal), OF_PERSONS[goal.metric])
+    window = window_of(goal)
+    found = []
+    for family, labels, value in rows:
+        if family == wanted:
+            of = dict(labels)
+            names = tuple(of[name] for name in ("channel", "network") if name in of)
+            if matches(goal, names) and (of.get("window", window), of.get("conversion", goal.conversion)) == (
+                window,
+                goal.conversion,
+            ):
+                found.append(Decimal(value))
+    return found[0] if len(found) == 1 else None
 
 
 def frozen_key(goal: Goal) -> str:
@@ -192,28 +186,46 @@ def frozen_key(goal: Goal) -> str:
     return f"{goal.name}:{goal.metric}:{scope}:{goal.model or ''}:{goal.conversion}:{goal.window}:{goal.start}"
 
 
+def at_end(goal: Goal) -> str:
+    """What the last value of a goal on persons is kept under."""
+    return f"{frozen_key(goal)}:{goal.deadline}"
+
+
 def baselines(
-    goals: Iterable[Goal], frozen: Mapping[str, Decimal | None], sums: Sums, ledger: Ledger, now: int
+    goals: Iterable[Goal],
+    frozen: Mapping[str, Decimal | None],
+    sums: Sums,
+    ledger: Ledger,
+    now: int,
+    rows: Iterable[Row] = (),
 ) -> dict[str, Decimal | None]:
-    """The measured baselines by `frozen_key`: those kept, and those of goals that have started since. Undefined ones are tried again."""
+    """What is kept of goals: measured baselines by `frozen_key`, and by `at_end` what was told of persons at the deadline, as of the first time that
+    it is asked for. Undefined ones are tried again."""
     found: dict[str, Decimal | None] = {}
     for goal in goals:
-        if goal.metric in SUMS or goal.baseline is not None:
+        persons = goal.metric in OF_PERSONS
+        if not persons and (goal.metric in SUMS or goal.baseline is not None):
             continue
-        key = frozen_key(goal)
-        kept = frozen.get(key)
-        if kept is not None:
-            found[key] = kept
-        elif now >= goal_days(goal, sums.calendar)[1]:
-            value = measured_baseline(goal, sums, ledger)
-            if value is not None:
-                found[key] = value
+        _, start, end = goal_days(goal, sums.calendar)
+        key = at_end(goal) if persons else frozen_key(goal)
+        value = frozen.get(key)
+        if value is None and now >= (end if persons else start):
+            value = told(goal, rows) if persons else measured_baseline(goal, sums, ledger)
+        if value is not None:
+            found[key] = value
     return found
 
 
-def stand(goal: Goal, frozen: Mapping[str, Decimal | None], sums: Sums, ledger: Ledger, now: int) -> Standing:
+def stand(
+    goal: Goal, frozen: Mapping[str, Decimal | None], sums: Sums, ledger: Ledger, now: int, rows: Iterable[Row] = ()
+) -> Standing:
     """Where a goal stands at `now`."""
     baseline = goal.baseline if goal.baseline is not None else frozen.get(frozen_key(goal))
     share = elapsed(goal, sums.calendar, now)
-    value = None if share < 0 else measured(goal, sums, ledger, now)
+    if share < 0:
+        value = None
+    elif goal.metric in OF_PERSONS:
+        value = frozen.get(at_end(goal)) if share >= 1 else told(goal, rows)
+    else:
+        value = measured(goal, sums, ledger, now)
     return standing(goal, value, baseline, share)

@@ -6,15 +6,16 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from attribution.facts import TOUCH
-from attribution.families import FAMILIES, LEVEL_LABELS, PERSONS
+from attribution.families import FAMILIES, LEVEL_LABELS, OF_MODELS, PERSONS, family_name
 from attribution.formulas import PURCHASE
-from attribution.goals import ATTRIBUTED, OF_ORDERS, RATIOS, SUMS
+from attribution.goals import METRIC, OF_PERSONS, SUMS, window_of
 from attribution.patterns import level_of
-from attribution.people import WINDOWS as OF_PERSONS
+from attribution.people import WINDOWS as PERSONS_WINDOWS
 from attribution.windows import WINDOWS
 from models.errors import ConfigError
 from models.settings import AlertRule, Benchmark, Goal, Marketing, micros
 
+_PERSONS_WINDOWS = tuple(name for name, _, _ in PERSONS_WINDOWS)
 STATISTICAL = ("cpa",)
 """Metrics that are judged with a confidence bound: cost per conversion."""
 
@@ -69,8 +70,8 @@ def _rule(marketing: Marketing, rule: AlertRule, at: str) -> None:
     if window is None or (level == "campaign" and not window.campaigns):
         names = ", ".join(w.name for w in WINDOWS if w.campaigns or level != "campaign")
         raise ConfigError(f"{at}.window: {rule.window!r} is no window of level {level}; there are {names}")
-    if of_persons(name) and rule.window not in (known := [window for window, _, _ in OF_PERSONS]):
-        raise ConfigError(f"{at}.window: {rule.metric} is told of persons; there are {', '.join(known)}")
+    if of_persons(name) and rule.window not in _PERSONS_WINDOWS:
+        raise ConfigError(f"{at}.window: {rule.metric} is told of persons; there are {', '.join(_PERSONS_WINDOWS)}")
     if rule.basis == TOUCH and (level == "campaign" or TOUCH not in window.bases):
         names = ", ".join(w.name for w in WINDOWS if TOUCH in w.bases)
         raise ConfigError(f"{at}.basis: the touch basis is for {names} and not for campaigns")
@@ -105,8 +106,11 @@ def _rule(marketing: Marketing, rule: AlertRule, at: str) -> None:
 
 
 def _goal(marketing: Marketing, goal: Goal, at: str) -> None:
-    if goal.metric not in SUMS and goal.metric not in RATIOS:
-        raise ConfigError(f"{at}.metric: {goal.metric!r} is no metric of goals{_near(goal.metric, (*SUMS, *RATIOS))}")
+    level, metric = level_of(goal), METRIC.get(goal.metric)
+    persons = OF_PERSONS.get(goal.metric)
+    if metric is None and persons is None:
+        known = (*METRIC, *OF_PERSONS)
+        raise ConfigError(f"{at}.metric: {goal.metric!r} is no metric of goals{_near(goal.metric, known)}")
     if goal.deadline < goal.start:
         raise ConfigError(f"{at}.deadline: {goal.deadline} is before the start {goal.start}")
     for name, value in (("target", goal.target), ("baseline", goal.baseline)):
@@ -119,20 +123,20 @@ def _goal(marketing: Marketing, goal: Goal, at: str) -> None:
             raise ConfigError(f"{at}.baseline: {goal.metric} is a sum and starts from 0; leave it out")
     elif goal.baseline not in (None, goal.target) and (goal.target > goal.baseline) != (goal.direction == "up"):
         raise ConfigError(f"{at}.direction: from {goal.baseline} to {goal.target} is not {goal.direction}")
-    terms = _terms(goal.metric)
-    if level_of(goal) != "total" and terms & set(OF_ORDERS):
-        raise ConfigError(f"{at}.metric: {goal.metric} is of all orders; leave out channel, network and campaign")
+    name = family_name(level, metric.name if metric is not None else persons or "")
+    if name not in FAMILIES:
+        if metric is not None and metric.levels == "t":
+            raise ConfigError(f"{at}.metric: {goal.metric} is of all orders; leave out channel, network and campaign")
+        raise ConfigError(f"{at}.metric: {goal.metric} is no metric of level {level}")
     if micros(goal.window) < micros("1d"):
         raise ConfigError(f"{at}.window: {goal.window} is shorter than a day")
-    if terms & set(ATTRIBUTED):
+    if persons is not None:
+        if "window" in FAMILIES[name].labels and window_of(goal) is None:
+            raise ConfigError(f"{at}.window: {goal.metric} is told of persons; there are {', '.join(_PERSONS_WINDOWS)}")
+        if goal.baseline is None:
+            raise ConfigError(f"{at}.baseline: what was told of persons before the start is not known later; give it")
+    elif metric is not None and metric.models in OF_MODELS:
         _model(marketing, goal, at)
-
-
-def _terms(metric: str) -> set[str]:
-    if metric in SUMS:
-        return {metric}
-    parts, below = RATIOS[metric]
-    return {below, *(name for _, name in parts)}
 
 
 def _model(marketing: Marketing, item: AlertRule | Goal, at: str) -> None:

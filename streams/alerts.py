@@ -20,10 +20,8 @@ from redis.asyncio import Redis
 
 from attribution import goals, readings
 from attribution.alerting import GONE, UNKNOWN, AlertState, Change, Key, Reading, advance
-from attribution.costs import Ledger
 from attribution.families import Row
 from attribution.watermarks import Progress
-from attribution.windows import Sums
 from models.results import Alert
 from models.settings import Infrastructure, Marketing
 from streams import webhook
@@ -122,20 +120,23 @@ class Watch:
         standings: dict[str, goals.Standing] = {}
         baselines: dict[str, Decimal | None] = {}
         if view is not None:
-            sums, ledger = view.books()
+            _, ledger = view.books()
             networks = readings.stale(ledger, self._marketing, now)
         wrong = problems(self._status, silent(progress, self._marketing, now), networks)
         if view is not None:
             held = held_by(wrong, networks)
             found = readings.read(self._marketing.alerts, self._marketing, view.found(), held)
-            standings, baselines = self._goals(sums, ledger, now, store.kept.baselines)
+            standings, baselines = self._goals(view, now, store.kept.baselines)
         return Seen(now, found, standings, baselines, wrong, self._status.lag)
 
     def _goals(
-        self, sums: Sums, ledger: Ledger, now: int, frozen: Mapping[str, Decimal | None]
+        self, view: View, now: int, frozen: Mapping[str, Decimal | None]
     ) -> tuple[dict[str, goals.Standing], dict[str, Decimal | None]]:
-        known = goals.baselines(self._marketing.goals, frozen, sums, ledger, now)
-        return {goal.name: goals.stand(goal, known, sums, ledger, now) for goal in self._marketing.goals}, known
+        sums, ledger = view.books()
+        asked = self._marketing.goals
+        rows = view.rows if any(goal.metric in goals.OF_PERSONS for goal in asked) else []
+        known = goals.baselines(asked, frozen, sums, ledger, now, rows)
+        return {goal.name: goals.stand(goal, known, sums, ledger, now, rows) for goal in asked}, known
 
     async def observe(self, seen: Seen) -> None:
         """Judge what was seen, and store it. Raises what Redis raises, and Lost: then `forget`."""

@@ -11,12 +11,17 @@ import pytest
 
 from attribution.costs import Ledger
 from attribution.facts import ATTRIBUTED_NET, CLICKS, CONVERSION, CONVERSIONS, ORDERS, REVENUE_NET, TOTAL, Fact
-from attribution.goals import Standing, baselines, measured, stand, standing
+from attribution.families import FAMILIES, Row, family_name
+from attribution.goals import METRIC, Standing, baselines, measured, stand, standing
+from attribution.kpi import rows
 from attribution.nodes.state import CostRow
+from attribution.patterns import level_of
 from attribution.rollups import Calendar, Rollups
 from attribution.rules import Dims
 from attribution.windows import Sums
 from models.settings import DAY, Goal, Marketing
+from tests import shop
+from tests.core.replayed import replay
 from tests.reference import moment
 
 D = Decimal
@@ -213,3 +218,64 @@ def test_a_ratio_of_cost_takes_both_sides_up_to_where_cost_is_known() -> None:
     assert measured(goal, sums, ledger, at("03-14")) == 2
     sums, ledger = books([goal], sale("03-05", 180), daily("03-04", 3, 10), at("03-14"))
     assert measured(goal, sums, ledger, at("03-14")) is None
+
+
+# Every metric
+
+
+@pytest.mark.parametrize(
+    "scope", [{}, {"channel": "Paid Social", "network": "facebook"}, {"campaign": "spring"}], ids=str
+)
+def test_a_goal_reads_what_the_exporter_has(scope: dict[str, str]) -> None:
+    """Every metric over the days of the window of 30 days, by which a goal's window and the exporter's are the same."""
+    run = replay(shop.EVENTS, shop.MARKETING)
+    goals = [
+        Goal(name=name, metric=name, target=D(1), start=date(2026, 2, 8), deadline=date(2026, 4, 1), **scope)
+        for name in METRIC
+    ]
+    level = level_of(goals[0])
+    goals = [goal for goal in goals if family_name(level, METRIC[goal.metric].name) in FAMILIES]
+    marketing = msgspec.structs.replace(shop.MARKETING, goals=tuple(goals))
+    sums = Sums.of(run.rollups, marketing, run.highest)
+    ledger = Ledger([row for _, row in run.costs()], sums.own, run.highest, spread=sums.spread())
+    exported = {}
+    wanted = {"window": "30d", "model": "last_non_direct", "basis": "conversion", **scope}
+    for family, labels, value in rows(sums, ledger):
+        of = dict(labels)
+        conversion = "lead" if family.endswith("_cpl") else "purchase"
+        if of.get("conversion", conversion) == conversion and all(
+            of.get(label, text) == text for label, text in wanted.items()
+        ):
+            exported[family] = D(value)
+    compared = 0
+    for goal in goals:
+        value = measured(goal, sums, ledger, run.highest)
+        assert value == exported.get(family_name(level, METRIC[goal.metric].name)), goal.metric
+        compared += value is not None
+    assert compared >= len(goals) - 4
+
+
+RATE = Goal(
+    name="rate", metric="conversion_rate", target=D("0.4"), baseline=D("0.2"), start=date(2026, 3, 1), deadline=date(2026, 3, 10),
+    window="24h", channel="Paid *",
+)  # fmt: skip
+
+
+def test_a_goal_on_persons_reads_the_exporters_row_and_keeps_that_of_its_deadline() -> None:
+    def row(value: str, channel: str = "Paid Social", window: str = "24h", conversion: str = "purchase") -> Row:
+        labels = (("channel", channel), ("network", "x"), ("conversion", conversion), ("window", window))
+        return Row("parcours_channel_conversion_rate_ratio", labels, D(value))
+
+    sums, ledger = books([RATE], [], [], at("03-05"))
+    now = [row("0.3"), row("0.9", window="7d"), row("0.8", "Email"), row("0.7", conversion="lead")]
+    found = stand(RATE, {}, sums, ledger, at("03-06"), now)
+    assert (found.value, found.progress, found.phase) == (D("0.3"), D("0.5"), "running")
+    # Two that match are no one value.
+    assert stand(RATE, {}, sums, ledger, at("03-06"), [*now, row("0.1", "Paid Search")]).value is None
+    assert baselines([RATE], {}, sums, ledger, at("03-10"), now) == {}
+    kept = baselines([RATE], {}, sums, ledger, at("03-11"), now)
+    assert list(kept.values()) == [D("0.3")]
+    later = [row("0.5")]
+    assert baselines([RATE], kept, sums, ledger, at("03-12"), later) == kept
+    over = stand(RATE, kept, sums, ledger, at("03-12"), later)
+    assert (over.value, over.phase, over.on_track) == (D("0.3"), "over", False)

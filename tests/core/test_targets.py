@@ -81,6 +81,14 @@ def test_a_wrong_rule_is_refused_by_its_key(change: dict[str, Any], said: str) -
         ({"metric": "aov", "network": "google"}, r"goals\[0\].metric: aov is of all orders"),
         ({"window": "12h"}, r"goals\[0\].window: 12h is shorter than a day"),
         ({"model": "linear"}, r"goals\[0\].model"),
+        ({"metric": "traffic_share"}, r"goals\[0\].metric: traffic_share is no metric of level total"),
+        (
+            {"metric": "reach"},
+            r"goals\[0\].baseline: what was told of persons before the start is not known later; give it",
+        ),
+        ({"metric": "reach", "window": "14d"}, r"goals\[0\].window: reach is told of persons; there are 24h, 7d, 30d"),
+        ({"metric": "touches_to_convert"}, r"goals\[0\].metric: 'touches_to_convert' is no metric of goals"),
+        ({"metric": "maturity"}, r"goals\[0\].metric: 'maturity' is no metric of goals"),
     ],
 )
 def test_a_wrong_goal_is_refused_by_its_key(change: dict[str, Any], said: str) -> None:
