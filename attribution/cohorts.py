@@ -87,9 +87,13 @@ def _customer(orders: Sequence[Conversion], latest: int | None) -> list[Fact]:
         facts.append((t, dims, REPEAT_CUSTOMERS, 1))
     if latest is not None and latest > t:
         facts.append((t, dims, AMBASSADORS, 1))
-    facts += [(t, dims, aged(COHORT_REVENUE, age_of(order.t - t)), order.net) for order in orders]
+    revenue: dict[int, int] = {}
+    for order in orders:
+        age = min((order.t - t) // AGE, AGES)
+        revenue[age] = revenue.get(age, 0) + order.net
+    facts += [(t, dims, aged(COHORT_REVENUE, age), net) for age, net in revenue.items()]
     # Every customer has bought at age 0: the number of customers says so already.
-    facts += [(t, dims, aged(COHORT_ACTIVE, age), 1) for age in {age_of(order.t - t) for order in orders} if age]
+    facts += [(t, dims, aged(COHORT_ACTIVE, age), 1) for age in revenue if age]
     return facts
 
 

@@ -38,6 +38,10 @@ def merge(events: Sequence[JourneyEvent], gap: int = 0) -> Merged:
     visits: list[Visit] = []
     clicks = [event for event in events if event[2] == CLICK and not event[6]]
     repeated = {event[1] for event in duplicate_clicks(clicks, gap)} if gap and len(clicks) > 1 else ()
+    # The latest click so far by its id, and by its source: their places among `clicks`.
+    by_id: dict[str, int] = {}
+    by_source: dict[Dims, int] = {}
+    seen = 0
     last: int | None = None
     source: Dims | None = None
     for event in events:
@@ -48,7 +52,14 @@ def merge(events: Sequence[JourneyEvent], gap: int = 0) -> Merged:
             if cls != STAGE and event_id not in repeated:
                 touches.append(event)
             continue
-        click = _landed_from(event, clicks) if clicks else None
+        # Equal times count, whatever the ids' order.
+        while seen < len(clicks) and clicks[seen][0] <= t:
+            newest = clicks[seen]
+            by_source[newest[4]] = seen
+            if newest[5] is not None:
+                by_id[newest[5]] = seen
+            seen += 1
+        click = _landed_from(event, clicks, by_id, by_source) if seen else None
         if click is not None:
             dims = click.dims
         sourceless = click is None and cls == DIRECT
@@ -79,17 +90,17 @@ def since(events: tuple[JourneyEvent, ...], earliest: int) -> tuple[JourneyEvent
     return events[bisect_left(events, start - LANDING_BY_ID, 0, i, key=_time) :]
 
 
-def _landed_from(visit: JourneyEvent, clicks: Sequence[JourneyEvent]) -> JourneyEvent | None:
-    """The latest click that this visit is the landing of. Equal times count, whatever the ids' order."""
-    t, click_id, dims = visit.t, visit.click_id, visit.dims
-    for click in reversed(clicks):
-        gap = t - click[0]
-        if gap < 0:
-            continue
-        if gap > LANDING_BY_ID:
-            return None
-        if click_id is not None and click_id == click[5]:
-            return click
-        if gap <= LANDING_BY_SOURCE and dims == click[4]:
-            return click
-    return None
+def _landed_from(
+    visit: JourneyEvent, clicks: Sequence[JourneyEvent], by_id: dict[str, int], by_source: dict[Dims, int]
+) -> JourneyEvent | None:
+    """The latest click that this visit is the landing of."""
+    t, click_id = visit[0], visit[5]
+    at = -1
+    if click_id is not None:
+        at = by_id.get(click_id, -1)
+        if at >= 0 and t - clicks[at][0] > LANDING_BY_ID:
+            at = -1
+    same = by_source.get(visit[4], -1)
+    if same > at and t - clicks[same][0] <= LANDING_BY_SOURCE:
+        at = same
+    return None if at < 0 else clicks[at]

@@ -15,7 +15,7 @@ from operator import itemgetter
 
 from attribution.facts import TOTAL, Fact, Measure
 from attribution.nodes.state import Conversion, JourneyEvent, Person
-from attribution.rules import LANDING_BY_ID, VISITORS_KEPT
+from attribution.rules import LANDING_BY_ID, LANDING_BY_SOURCE, VISITORS_KEPT
 from attribution.touches import Visit, merge, since
 from models.wire import CLICK, DIRECT, VISIT
 
@@ -70,12 +70,16 @@ def visitor_facts(before: Person, after: Person) -> list[Fact]:
     elif before.conversions is conversions:
         if _appended(before.events, events):
             return []
-        added = _added(before.events, events)
-        if added is not None:
-            if not _decides(events, added):
-                return []
-            if not conversions or conversions[-1].t < events[added].t:
-                return _inserted(before.events, events, events[added].t)
+        # Of a journey at its bound, one falls off for one that comes.
+        cut = len(before.events) + 1 - len(events)
+        if cut == 0 or (cut == 1 and before.events and not _decides(before.events, 0)):
+            known = before.events[cut:]
+            added = _added(known, events)
+            if added is not None:
+                if not _decides(events, added):
+                    return []
+                if not conversions or conversions[-1].t < events[added].t:
+                    return _inserted(known, events, events[added].t)
     return _moves(marks(before), marks(after))
 
 
@@ -102,12 +106,11 @@ def _added(before: Sequence[JourneyEvent], after: Sequence[JourneyEvent]) -> int
     n = len(before)
     if len(after) != n + 1:
         return None
-    if n and before[-1] is after[-2]:
-        return n
     low = n
-    while low and before[low - 1] is not after[low - 1]:
-        low -= 1
-    return low if before[low:] == after[low + 1 :] else None
+    if n and before[-1] is not after[-2]:
+        while low and before[low - 1] is not after[low - 1]:
+            low -= 1
+    return low if before[low:] == after[low + 1 :] and before[:low] == after[:low] else None
 
 
 def _decides(events: Sequence[JourneyEvent], added: int) -> bool:
@@ -118,11 +121,13 @@ def _decides(events: Sequence[JourneyEvent], added: int) -> bool:
     if event.cls != CLICK:
         return event.cls in _VISITS
     # A landing at the click's very time may come before it in the journey.
-    start = bisect_left(events, event.t, 0, added + 1, key=_time)
-    for other in events[start:]:
-        if other.t > event.t + LANDING_BY_ID:
+    for i in range(bisect_left(events, event.t, 0, added + 1, key=_time), len(events)):
+        other = events[i]
+        if other.t > event.t + (LANDING_BY_SOURCE if event.click_id is None else LANDING_BY_ID):
             return False
-        if other.cls in _VISITS:
+        if other.cls in _VISITS and (
+            other.dims == event.dims or (event.click_id is not None and other.click_id == event.click_id)
+        ):
             return True
     return False
 

@@ -23,6 +23,8 @@ VISIT_LIKE = (CLICK, VISIT, DIRECT)
 EMPTY = Person()
 CONVERSIONS_MAX = 1_000
 """Conversions a person may have open: beyond it the earliest are closed, that is, change no more."""
+FILED_MAX = 20_000
+"""Eligible touches that a person's open conversions may have on file together: beyond it the earliest conversions are closed too."""
 _time, _event_id = itemgetter(0), itemgetter(1)
 
 
@@ -188,20 +190,38 @@ def put_conversion(person: Person, known: Conversion | None, conversion: Convers
         conversion = conversion._replace(restated=True)
     if conversion.gone != "moved":
         insort(others, conversion)
-    closed = person.closed
-    if len(others) > CONVERSIONS_MAX:
-        if others[0] is conversion and known is None:
+    if known is None and (many := _too_many(others)):
+        if conversion in others[:many]:
             return Folded(person, dropped="trimmed")
-        gone = others.pop(0)
-        closed = gone.t
-        if person.given is not None:
-            by = {name: device for name, device in person.given.conversions.items() if name != gone.id}
-            spares = tuple(spare for spare in person.given.spare_conversions if spare.what.t > gone.t)
-            person = person._replace(given=person.given._replace(conversions=by, spare_conversions=spares))
-    folded = refile(person._replace(conversions=tuple(others), closed=closed), earliest, facts, context)
+        person = _without_given_conversions(person, others[:many])._replace(closed=others[many - 1].t)
+        others = others[many:]
+    folded = refile(person._replace(conversions=tuple(others)), earliest, facts, context)
     if conversion.gone is not None:
         folded.changed = [*folded.changed, conversion]
     return folded
+
+
+def _too_many(conversions: list[Conversion]) -> int:
+    """How many of these, the earliest, are to be closed; the last one stays."""
+    filed, many = 0, 0
+    for i in range(len(conversions) - 1, -1, -1):
+        known = conversions[i].filed
+        filed += 0 if known is None else len(known.touches)
+        if filed > FILED_MAX or len(conversions) - i > CONVERSIONS_MAX:
+            many = i + 1
+            break
+    return min(many, len(conversions) - 1)
+
+
+def _without_given_conversions(person: Person, closed: list[Conversion]) -> Person:
+    """The person without knowing who gave conversions that are closed."""
+    given = person.given
+    if given is None:
+        return person
+    ids = {conversion.id for conversion in closed}
+    by = {name: device for name, device in given.conversions.items() if name not in ids}
+    spares = tuple(spare for spare in given.spare_conversions if spare.what.t > closed[-1].t)
+    return person._replace(given=given._replace(conversions=by, spare_conversions=spares))
 
 
 def refile(person: Person, earliest: int, facts: list[Fact], context: Context) -> Folded:
