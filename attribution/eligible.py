@@ -51,6 +51,11 @@ def _inside(events: Sequence[JourneyEvent], conversion: Conversion, rules: Rules
     ]
 
 
+def truncated(person: Person, conversion: Conversion, rules: Rules) -> bool:
+    """Whether touches that the longest window of the conversion reaches fell off the journey."""
+    return person.trimmed is not None and person.trimmed >= conversion.t - rules.longest
+
+
 def hastened(touches: Sequence[JourneyEvent], conversion: Conversion, rules: Rules) -> bool:
     """Whether the conversion followed one of these faster than a person could make it."""
     if not rules.fast_conversions:
@@ -74,6 +79,8 @@ def _after_previous(
         return inside
     # Withdrawn ones count: or a cancel would change the next conversion, even after that one is sealed.
     earlier = [other.t for other in person.conversions if other.t < conversion.t]
+    if person.closed is not None and person.closed < conversion.t:
+        earlier.append(person.closed)
     previous = max(earlier, default=None)
     return inside if previous is None else [touch for touch in inside if touch.t > previous]
 
@@ -92,7 +99,7 @@ def _prefer(touches: list[JourneyEvent], rules: Rules) -> list[JourneyEvent]:
 
 
 def _reason(person: Person, inside: list[JourneyEvent], conversion: Conversion, rules: Rules) -> str:
-    if person.trimmed is not None and person.trimmed >= conversion.t - rules.longest:
+    if truncated(person, conversion, rules):
         return "touches_trimmed"
     # An older one may be forgotten by now, or not yet: that must make no difference.
     touches = [event for event in person.events if event.cls != STAGE]

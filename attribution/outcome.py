@@ -21,9 +21,14 @@ def moment(t: int) -> str:
 
 
 def describe(
-    person: str, conversion: Conversion, currency: str, version: tuple[int, int, int] | None = None
+    person: str,
+    conversion: Conversion,
+    currency: str,
+    version: tuple[int, int, int] | None = None,
+    *,
+    truncated: bool = False,
 ) -> Attribution:
-    """The attribution of one conversion as it stands at its person."""
+    """The attribution of one conversion as it stands at its person; `truncated` as `attribution.eligible` says."""
     filed = conversion.filed
     status: Status
     reason: str | None
@@ -46,6 +51,7 @@ def describe(
         revenue_net=major(0 if conversion.gone is not None else conversion.net),
         currency=currency,
         credits=_credits(conversion) if credited else {},
+        truncated=truncated,
         config=filed.config if filed else 0,
         version=version,
     )

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from attribution.eligible import truncated
 from attribution.erasure import Erased, erase, mentions, screen
 from attribution.fold import fold
 from attribution.forgetting import Forgotten, everywhere
@@ -147,6 +148,9 @@ class Replay:
 
     def attributions(self) -> Iterator[Attribution]:
         """One per conversion, in order of conversion id; those of nobody last."""
-        for person, conversion in self.conversions():
-            yield describe(person, conversion, self.marketing.reporting_currency)
+        for key, conversion in self.conversions():
+            person = self.nodes[key]
+            assert isinstance(person, Person)
+            cut = truncated(person, conversion, self.rules)
+            yield describe(key, conversion, self.marketing.reporting_currency, truncated=cut)
         yield from self.left

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from attribution.intake import Intake
-from attribution.watermarks import JOURNEY, Progress
+from attribution.watermarks import Progress
 from bench.hotpath import Fetch, Instant, Log, Record, Stands
 from bench.workload import NETWORKS, START, TOML
 from models.settings import Marketing, Topics
@@ -84,7 +84,8 @@ def counter_device(draw: random.Random, n: int) -> Event:
 
 def refunds(draw: random.Random, n: int) -> Event:
     """An order with a refund without end."""
-    return _order(0, {"customer_id": "one"}) if n == 0 else ("purchases", {"type": "refund", "order_id": "o0", "amount": "0.01"})
+    refund = {"type": "refund", "order_id": "o0", "amount": "0.01"}
+    return _order(0, {"customer_id": "one"}) if n == 0 else ("purchases", refund)
 
 
 def crowd(draw: random.Random, n: int) -> Event:
@@ -180,10 +181,11 @@ class Short(Log):
 class Run:
     """The pipeline with one partition of everything, fed one event after the other."""
 
-    def __init__(self, keep: frozenset[str]) -> None:
+    def __init__(self, keep: frozenset[str], **changes: Any) -> None:
+        """`keep`: which keys its Redis keeps. `changes` are of the marketing configuration."""
         marketing = Marketing.from_text(msgspec.json.encode(msgspec.toml.decode(TOML)).decode())
         ones = Topics(clicks=1, touchpoints=1, purchases=1, costs=1, journey_events=1)
-        marketing = msgspec.structs.replace(marketing, topics=ones)
+        marketing = msgspec.structs.replace(marketing, topics=ones, **changes)
         self.log, self.metrics, redis = Short(1), Metrics(), Instant()
         self.outbox = Outbox(self.log, 1)  # type: ignore[arg-type]
         intake = Intake(marketing)

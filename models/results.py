@@ -31,7 +31,11 @@ class Credit(Struct, frozen=True, kw_only=True):
 
 
 class Attribution(Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """One conversion of one person. `version` is (generation, offset, entry): readers keep the highest."""
+    """One conversion of one person. `version` is (generation, offset, entry): readers keep the highest.
+
+    `truncated`: the journey grew beyond its bound, and touches that the longest lookback window reaches are gone. What was credited before
+    stays credited; what comes since finds the latest touches only.
+    """
 
     conversion_id: str
     order_id: str | None
@@ -44,6 +48,7 @@ class Attribution(Struct, frozen=True, kw_only=True, omit_defaults=False):
     revenue_net: str
     currency: str
     credits: dict[str, list[Credit]]
+    truncated: bool = False
     config: int = 0
     version: tuple[int, int, int] | None = None
 
@@ -93,5 +98,5 @@ class Alert(Struct, frozen=True, kw_only=True):
     test: bool = False
 
 
-SCHEMAS: dict[str, type[Struct]] = {"alerts": Alert}
+SCHEMAS: dict[str, type[Struct]] = {"alerts": Alert, "attributions": Attribution}
 """What is published for others to act on, by topic; docs/schemas has the JSON Schema of each."""

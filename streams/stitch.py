@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from attribution.cohorts import CUSTOMER_KEPT
+from attribution.eligible import truncated
 from attribution.erasure import Erased, erase, screen
 from attribution.facts import Fact
 from attribution.fold import RETENTION, event_time, expires, fold
@@ -72,13 +73,21 @@ class Concerned:
         self.published: set[tuple[str, str]] = set()
 
 
+class Result(NamedTuple):
+    """A conversion to publish, and whether its journey is `truncated`."""
+
+    conversion: Conversion
+    version: tuple[int, int, int]
+    truncated: bool
+
+
 class Chunk:
     """What the fold of one chunk has produced so far: everything the shell then applies."""
 
     def __init__(self) -> None:
         self.facts: list[Fact] = []
         self.moves: list[AnyEntry] = []
-        self.results: dict[tuple[str, str], tuple[Conversion, tuple[int, int, int]]] = {}
+        self.results: dict[tuple[str, str], Result] = {}
         self.left: dict[tuple[str, str], tuple[Conversion | None, tuple[int, int, int]]] = {}
         """Published, and now of a forgotten person; None when nothing of it is to stay on record."""
         self.letters: list[tuple[str, bytes | None, bytes | None, Headers]] = []
@@ -342,10 +351,15 @@ class JourneyPartition:
         chunk.facts += folded.facts
         self._tell(folded.moves, offset, index, chunk)
         for conversion in folded.changed:
-            version = (self._generation, offset, index)
-            chunk.results[conversion.id, entry.key] = (conversion, version)
-            if conversion.gone == "moved":
-                chunk.moved.append((conversion.id, entry.key))
+            self._publish(entry.key, conversion, folded.node, offset, index, chunk)
+
+    def _publish(
+        self, person: str, conversion: Conversion, node: Node, offset: int, index: int, chunk: Chunk
+    ) -> None:  # fmt: skip
+        cut = isinstance(node, Person) and truncated(node, conversion, self._rules)
+        chunk.results[conversion.id, person] = Result(conversion, (self._generation, offset, index), cut)
+        if conversion.gone == "moved":
+            chunk.moved.append((conversion.id, person))
 
     def _tell(self, moves: Iterable[AnyEntry], offset: int, index: int, chunk: Chunk) -> None:
         for i, move in enumerate(moves):
@@ -379,9 +393,7 @@ class JourneyPartition:
         told = everywhere(erased.devices, len(self._partitions)) if erased.devices else []
         self._tell([*erased.moves, *told], offset, index, chunk)
         for person, conversion in erased.changed:
-            chunk.results[conversion.id, person] = (conversion, version)
-            if conversion.gone == "moved":
-                chunk.moved.append((conversion.id, person))
+            self._publish(person, conversion, self._nodes.get(person), offset, index, chunk)
         for person, conversion in erased.left:
             chunk.results.pop((conversion.id, person), None)
             chunk.left[conversion.id, person] = (conversion if conversion.gone is None else None, version)
@@ -403,8 +415,8 @@ class JourneyPartition:
         if chunk.results:
             currency = self.marketing.reporting_currency
             values = {}
-            for (conversion_id, person), (conversion, version) in chunk.results.items():
-                attribution = describe(person, conversion, currency, version)
+            for (conversion_id, person), (conversion, version, cut) in chunk.results.items():
+                attribution = describe(person, conversion, currency, version, truncated=cut)
                 chunk.published[attribution.status] += 1
                 values[f"{conversion_id}|{person}".encode()] = self._fitting(attribution)
             await self._outbox.values("attributions", values)

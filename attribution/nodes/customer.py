@@ -28,7 +28,7 @@ from attribution.nodes.state import Conversion, Given, JourneyEvent, Person, Spa
 from models.wire import GivenStage, GivenTouch, OrderMove, Stage, Touch, Withdrawal
 
 SPARES_MAX = 500
-"""Events, and conversions, that may be known from several devices at once: of more the first to come is let go."""
+"""Events, and conversions, that may be known from several devices at once: of more the earliest is let go, and nothing of its time changes any more."""
 _NOTHING = Given()
 
 
@@ -184,7 +184,16 @@ def _of(node: Person | None, context: Context) -> tuple[Person, Given]:
 
 def _with(person: Person, given: Given) -> Person:
     """The person with what it was given; None when nothing was."""
-    given = given._replace(
-        spare_touches=given.spare_touches[-SPARES_MAX:], spare_conversions=given.spare_conversions[-SPARES_MAX:]
-    )
+    if len(given.spare_touches) > SPARES_MAX:
+        kept, cut = _latest(given.spare_touches)
+        given, person = given._replace(spare_touches=kept), person._replace(trimmed=max(cut, person.trimmed or cut))
+    if len(given.spare_conversions) > SPARES_MAX:
+        kept, cut = _latest(given.spare_conversions)
+        given, person = given._replace(spare_conversions=kept), person._replace(closed=max(cut, person.closed or cut))
     return person._replace(given=None if given == _NOTHING else given)
+
+
+def _latest(spares: tuple[Spare, ...]) -> tuple[tuple[Spare, ...], int]:
+    """As many as may be, and the time of the latest that is let go."""
+    ordered = sorted(spares, key=lambda spare: (spare.what.t, _name(spare), spare.device or ""))
+    return tuple(ordered[-SPARES_MAX:]), ordered[-SPARES_MAX - 1].what.t

@@ -29,12 +29,16 @@ def fold_report(node: Order | None, entry: OrderReport, context: Context) -> Fol
         entry.t, entry.event_id, entry.updated_at, entry.person, entry.gross, entry.margin, entry.currency,
         entry.rate_num, entry.rate_scale, entry.is_new, entry.digest, entry.source,
     )  # fmt: skip
+    if _crowded(order.reports, report):
+        return Folded(order, dropped="trimmed")
     kept = _with(order.reports, report)
     late = entry.t < context.watermark - context.rules.lateness
     if kept is None:
         alias = (entry.t, entry.event_id, entry.person)
-        if late or alias in _said(order) or len(order.aliases) >= PER_ORDER_MAX:
+        if late or alias in _said(order):
             return Folded(order, dropped="duplicate")
+        if len(order.aliases) >= PER_ORDER_MAX:
+            return Folded(order, dropped="trimmed")
         after = order._replace(aliases=tuple(sorted((*order.aliases, alias))))
         return Folded(after, moves=_links(order, after))
     if late:
@@ -53,6 +57,8 @@ def fold_refund(node: Order | None, entry: RefundReport | CancelReport, context:
     order = node or EMPTY
     amount, currency = (entry.amount, entry.currency) if isinstance(entry, RefundReport) else (None, None)
     refund = Refunded(entry.t, entry.event_id, amount, currency, entry.digest)
+    if _crowded(order.refunds, refund):
+        return Folded(order, dropped="trimmed")
     kept = _with(order.refunds, refund)
     return (
         Folded(order, dropped="duplicate") if kept is None else _restate(order, order._replace(refunds=kept), entry.key)
@@ -76,14 +82,17 @@ def fold_forget(key: str, order: Order, gone: Container[str]) -> Folded:
     return _restate(order, order._replace(reports=reports, aliases=aliases), key)
 
 
+def _crowded(known: tuple[T, ...], new: T) -> bool:
+    """Whether there are as many as may be, and the new one is none of them."""
+    return len(known) >= PER_ORDER_MAX and all(other.event_id != new.event_id for other in known)
+
+
 def _with(known: tuple[T, ...], new: T) -> tuple[T, ...] | None:
-    """`known` and the new one, sorted; None when it is a duplicate that does not win, or one too many."""
+    """`known` and the new one, sorted; None when it is a duplicate that does not win."""
     twin = next((other for other in known if other.event_id == new.event_id), None)
     if twin is not None and (twin.t, twin.digest) <= (new.t, new.digest):
         return None
     others: list[T] = [other for other in known if other is not twin]
-    if len(others) >= PER_ORDER_MAX:
-        return None
     others.append(new)
     return tuple(sorted(others, key=lambda other: (other.t, other.event_id)))
 

@@ -6,7 +6,7 @@ re-attributes just the conversions it can have changed, and files the difference
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from operator import itemgetter
 
 from attribution.cohorts import advocated
@@ -99,10 +99,28 @@ def put_events(
         person = _dropped(person, after[:cut])
         after = after[cut:]
         person = _without_given(person, after)
+    was = person.trimmed
     folded = refile(_journey(person, after, trimmed), earliest, facts, context)
+    if trimmed is not None and trimmed != was:
+        _tell_truncated(folded, was, trimmed, context)
     if repeats:
         folded.filtered = [*folded.filtered, DUPLICATE]
     return folded
+
+
+def _tell_truncated(folded: Folded, was: int | None, trimmed: int, context: Context) -> None:
+    """Publish again the conversions that are truncated only now, as `attribution.eligible.truncated` says; credits stay as they are."""
+    person, rules = folded.node, context.rules
+    assert isinstance(person, Person)
+    start = context.sealed - rules.claim - rules.lateness
+    if was is not None:
+        start = max(start, was + rules.longest + 1)
+    conversions = person.conversions
+    first = bisect_left(conversions, start, key=_time)
+    if first < len(conversions) and conversions[first].t <= trimmed + rules.longest:
+        told = {conversion.id for conversion in folded.changed}
+        now = conversions[first : bisect_right(conversions, trimmed + rules.longest, key=_time)]
+        folded.changed = [*folded.changed, *(one for one in now if one.id not in told)]
 
 
 def _journey(person: Person, events: tuple[JourneyEvent, ...], trimmed: int | None) -> Person:

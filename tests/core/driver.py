@@ -14,12 +14,13 @@ from random import Random
 
 import msgspec
 
+from attribution.eligible import truncated
 from attribution.erasure import Erased, erase, screen
 from attribution.fold import event_time, fold
 from attribution.forgetting import Forgotten, everywhere
 from attribution.intake import Intake
 from attribution.nodes.base import NEVER, Context
-from attribution.nodes.state import Conversion, Node
+from attribution.nodes.state import Conversion, Node, Person
 from attribution.outcome import describe, nameless
 from attribution.rollups import RETENTION, Bucket, Calendar, Cell, Rollups
 from attribution.rules import Dims, Rules
@@ -261,7 +262,9 @@ class _Work:
             self.moves.append(msgspec.structs.replace(move, offset=offset, k=(index << 32) + i))
         for person, conversion in changed:
             currency = self._driver.marketing.reporting_currency
-            self.results.append(describe(person, conversion, currency, (0, offset, index)))
+            node = self._node(person)
+            cut = isinstance(node, Person) and truncated(node, conversion, self._driver._rules)
+            self.results.append(describe(person, conversion, currency, (0, offset, index), truncated=cut))
 
     def _forget(self, entry: Forget, offset: int, index: int, context: Context) -> None:
         if self._forgotten.add(entry.persons):

@@ -8,16 +8,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from attribution.eligible import truncated
 from attribution.facts import CONVERSION, TOUCH, Fact, Measure
 from attribution.filing import conversion_facts
 from attribution.fold import expires, fold
+from attribution.nodes import customer
+from attribution.nodes import order as orders
 from attribution.nodes import person as module
 from attribution.nodes.base import NEVER, Context, Folded
 from attribution.nodes.state import Conversion, Node, Person
 from attribution.rules import Dims, Rules
 from models.settings import DAY, HOUR, Marketing
 from models.settings import Conversion as Configurable
-from models.wire import CLICK, AnyEntry, OrderMove, OrderReport, RefundReport, Stage, Touch
+from models.wire import CLICK, AnyEntry, GivenTouch, OrderMove, OrderReport, RefundReport, Stage, Touch
 
 D0 = 1_767_225_600_000_000  # 2026-01-01
 RULES = Rules(Marketing(conversions={"signup": Configurable()}, journey_max=5), 1)
@@ -254,3 +257,82 @@ def test_lateness_ends_included() -> None:
     assert At().take(touch(edge - 1), LATER).dropped == "late"
     facts: list[Fact] = list(At().take(touch(edge), LATER).facts)
     assert facts
+
+
+# Shown
+
+
+def test_many_touches_on_file_close_the_earliest_conversions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each order has all five touches of the journey on file: eleven are two orders' and one touch more."""
+    monkeypatch.setattr(module, "FILED_MAX", 14)
+    at = At()
+    for n in range(5):
+        at.take(touch(D0 + n * HOUR, n))
+    for n in range(5):
+        at.take(order(n, D0 + DAY + n * HOUR))
+    assert [made.id for made in at.person.conversions] == ["o:O2", "o:O3", "o:O4"]
+    assert at.person.closed == D0 + DAY + HOUR
+    # What was closed stays on file.
+    like = at.person.conversions[0]
+    assert at.attributed() == at.filed(*(like._replace(t=D0 + DAY + n * HOUR) for n in range(5)))
+
+
+def test_a_cut_journey_marks_what_its_windows_reach_and_tells_it_once() -> None:
+    at = At()
+    at.take(touch(D0, 0))
+    for n, t in ((1, D0 + 30 * DAY), (2, D0 + 30 * DAY + 1)):
+        at.take(order(n, t))
+    told = []
+    for n in range(1, 7):
+        folded = at.take(touch(D0 + 40 * DAY + n, n))
+        told.append([made.id for made in folded.changed])
+    # The touch of the first order falls off when the sixth comes; with the next, one that reaches the second order.
+    assert told == [[], [], [], [], ["o:O1"], ["o:O2"]]
+    assert [truncated(at.person, made, RULES) for made in at.person.conversions] == [True, True]
+    first, second = at.person.conversions
+    assert first.filed is not None
+    assert [found.touch_id for found in first.filed.touches] == ["touch 0"], "the credit it has, it keeps"
+    uncut = at.person._replace(trimmed=D0)
+    assert [truncated(uncut, made, RULES) for made in (first, second)] == [True, False]
+
+
+def test_the_previous_conversion_is_known_when_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONVERSIONS_MAX", 1)
+    context = Context(Rules(Marketing(path="since_previous"), 1))
+    at = At()
+    at.take(touch(D0, 0), context)
+    at.take(order(1, D0 + HOUR), context)
+    at.take(order(2, D0 + 3 * HOUR), context)
+    at.take(touch(D0 + 2 * HOUR, 1), context)
+    (left,) = at.person.conversions
+    assert left.filed is not None
+    assert [found.touch_id for found in left.filed.touches] == ["touch 1"]
+
+
+def test_one_refund_and_one_report_too_many_are_trimmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orders, "PER_ORDER_MAX", 2)
+    at = At()
+    for n in range(2):
+        assert at.take(report(f"report {n}")).dropped is None
+        assert at.take(RefundReport("o:O1", n, 0, f"refund {n}", D0, 10**6, None, 5)).dropped is None
+    assert at.take(report("report 2")).dropped == "trimmed"
+    assert at.take(RefundReport("o:O1", 2, 0, "refund 2", D0, 10**6, None, 5)).dropped == "trimmed"
+    assert at.take(report("report 1")).dropped == "duplicate"
+    assert at.take(RefundReport("o:O1", 1, 0, "refund 1", D0, 10**6, None, 5)).dropped == "duplicate"
+
+
+def given(n: int, t: int, device: str) -> GivenTouch:
+    return GivenTouch("c:x", n, 0, device, f"touch {n}", t, CLICK, "click", "Email", "(none)", "news", None, 0, 5)
+
+
+def test_of_too_many_echoes_the_earliest_is_let_go_and_its_time_sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third echo is one too many: what was let go can't come back when its event is taken back, so nothing there changes any more."""
+    monkeypatch.setattr(customer, "SPARES_MAX", 2)
+    at = At()
+    for n in (2, 0, 1):
+        at.take(given(n, D0 + n * HOUR, "a:d1"))
+        at.take(given(n, D0 + n * HOUR, "a:d2"))
+    assert at.person.given is not None
+    assert sorted(spare.what.event_id for spare in at.person.given.spare_touches) == ["touch 1", "touch 2"]
+    assert at.person.trimmed == D0
+    assert at.take(given(3, D0, "a:d1")).dropped == "trimmed"

@@ -79,7 +79,7 @@ def test_page_is_current(path: Path) -> None:
 
 
 def test_there_is_one_schema_per_topic() -> None:
-    assert {path.stem for path in (ROOT / "docs" / "schemas").glob("*.json")} == {*TOPICS, "alerts"}
+    assert {path.stem for path in (ROOT / "docs" / "schemas").glob("*.json")} == {*TOPICS, "alerts", "attributions"}
 
 
 @pytest.mark.parametrize("topic", TOPICS)

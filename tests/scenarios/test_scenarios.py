@@ -89,7 +89,7 @@ def told(driver: Driver, expected: dict[str, Any]) -> dict[str, Any]:
             "reason": published.reason,
             "revenue_net": published.revenue_net,
             "credits": credits,
-        }
+        } | ({"truncated": True} if published.truncated else {})
     result: dict[str, Any] = {"attributions": found}
     if "totals" in expected:
         result["totals"] = {name: total(driver, name) for name in expected["totals"]}
