@@ -60,6 +60,7 @@ def line(attribution: Attribution) -> dict[str, Any]:
     """A published line without its version and configuration; whether it restates an earlier one is left out."""
     body: dict[str, Any] = msgspec.to_builtins(attribution)
     del body["version"], body["config"]
+    assert not body.pop("truncated"), "nobody here reaches a bound"
     if body["status"] == "restated":
         body["status"] = "attributed"
     return body

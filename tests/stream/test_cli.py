@@ -314,7 +314,7 @@ def test_replay_writes_attributions_report_and_refusals(shop: Path, tmp_path: Pa
     (attribution,) = lines(out / "attributions.jsonl")
     assert list(attribution) == [
         "conversion_id", "order_id", "conversion", "occurred_at", "person", "status", "reason", "revenue_gross",
-        "revenue_net", "currency", "credits",
+        "revenue_net", "currency", "credits", "truncated",
     ]  # fmt: skip
     assert attribution["credits"]["last_non_direct"] == [
         {
