@@ -94,7 +94,8 @@ def told(key: str, node: Node, folded: Folded, context: Context) -> Folded:
             first_orders(folded, context.rules, known=key.startswith("c:"))
             after = folded.node
             assert isinstance(after, Person)
-        found = visitor_facts(before, after)
+        visited = folded.visits
+        found = visitor_facts(before, after, visited[1] if visited is not None and visited[0] is after.events else None)
         if before.conversions or after.conversions:
             found += customer_facts(before, after)
         if found:

@@ -16,6 +16,8 @@ _VISITS = (VISIT, DIRECT)
 _time = itemgetter(0)
 
 
+SHORT = 64
+"""Events of a journey that is merged whole: looking for where to begin takes as long."""
 Visit = tuple[int, Dims, str, bool]
 """Time, dims and id of the event that starts a visit, and whether it is a landing."""
 

@@ -16,7 +16,7 @@ from operator import itemgetter
 from attribution.facts import TOTAL, Fact, Measure
 from attribution.nodes.state import Conversion, JourneyEvent, Person
 from attribution.rules import LANDING_BY_ID, LANDING_BY_SOURCE, VISITORS_KEPT
-from attribution.touches import Visit, merge, since
+from attribution.touches import SHORT, Visit, merge, since
 from models.wire import CLICK, DIRECT, VISIT
 
 VISITORS = "visitors"
@@ -25,8 +25,6 @@ CONVERTED = "converted_visitors"
 """Of these, at the latest visit that a conversion of the type followed."""
 _VISITS = (VISIT, DIRECT)
 _time = itemgetter(0)
-_SHORT = 64
-"""Events of a journey that is merged whole: looking for where to begin takes as long."""
 Marks = dict[Measure, int]
 Source = tuple[str, str]
 """Channel and network; `("", "")` is all of them in one."""
@@ -61,8 +59,8 @@ def marks(person: Person) -> Marks:
     return found
 
 
-def visitor_facts(before: Person, after: Person) -> list[Fact]:
-    """The moves of a person's marks from one state to the next."""
+def visitor_facts(before: Person, after: Person, visits: Sequence[Visit] | None = None) -> list[Fact]:
+    """The moves of a person's marks from one state to the next; `visits` are those of `after`, where they are known."""
     events, conversions = after.events, after.conversions
     if before.events is events:
         if before.conversions is conversions or not events or _standing(before.conversions) == _standing(conversions):
@@ -79,7 +77,7 @@ def visitor_facts(before: Person, after: Person) -> list[Fact]:
                 if not _decides(events, added):
                     return []
                 if not conversions or conversions[-1].t < events[added].t:
-                    return _inserted(known, events, events[added].t)
+                    return _inserted(known, events, events[added].t, visits)
     return _moves(marks(before), marks(after))
 
 
@@ -132,10 +130,13 @@ def _decides(events: Sequence[JourneyEvent], added: int) -> bool:
     return False
 
 
-def _inserted(before: tuple[JourneyEvent, ...], after: tuple[JourneyEvent, ...], t: int) -> list[Fact]:
+def _inserted(
+    before: tuple[JourneyEvent, ...], after: tuple[JourneyEvent, ...], t: int, known: Sequence[Visit] | None
+) -> list[Fact]:
     """The moves when one event came in at `t` and no conversion is at or after it: only visits count, and none before `t` changes."""
-    # Marks before that have expired with their buckets.
-    known = _visits(after, t - VISITORS_KEPT)
+    if known is None:
+        # Marks before that have expired with their buckets.
+        known = _visits(after, t - VISITORS_KEPT)
     split = len(known)
     while split and known[split - 1][0] >= t:
         split -= 1
@@ -159,10 +160,10 @@ def _inserted(before: tuple[JourneyEvent, ...], after: tuple[JourneyEvent, ...],
 
 def _visits(events: tuple[JourneyEvent, ...], start: int) -> list[Visit]:
     """The visits of a journey; those before `start` may be wrong or missing."""
-    return merge(events if len(events) <= _SHORT else since(events, start)).visits
+    return merge(events if len(events) <= SHORT else since(events, start)).visits
 
 
-def _last(visits: list[Visit], source: Source) -> int | None:
+def _last(visits: Sequence[Visit], source: Source) -> int | None:
     for t, dims, _, _ in reversed(visits):
         if source is ALL or dims[:2] == source:
             return t

@@ -154,7 +154,7 @@ def main() -> int:
             )
             write(options.out, samples, title)
         load.finish()
-        stack.settle(120)
+        stack.settle(900)
         verdict = judge(stack, load.bad)
     # This worker keeps no chains: without faults there is nothing that they could show.
     print(*(text for text in verdict.examples if not text.startswith("chain ")), sep="\n", file=sys.stderr)

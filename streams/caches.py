@@ -147,7 +147,7 @@ def mentioned(person: str) -> str:
 
 
 class _Bucket:
-    """A bucket's cells as far as they are cached; `stored` when Redis may have others, `dirty` are those of this commit.
+    """A bucket's cells as far as they are cached, by their field; `stored` when Redis may have others, `dirty` are those of this commit.
 
     `weights` are about how many bytes each cell takes, `weight` all of them.
     """
@@ -157,17 +157,20 @@ class _Bucket:
     def __init__(self, suffix: str, stored: bool) -> None:
         self.suffix = suffix
         self.stored = stored
-        self.cells: dict[Dims, Numbers] = {}
-        self.dirty: dict[Dims, Numbers] = {}
-        self.weights: dict[Dims, int] = {}
+        self.cells: dict[bytes, Numbers] = {}
+        self.dirty: dict[bytes, Numbers] = {}
+        self.weights: dict[bytes, int] = {}
         self.weight = 0
 
-    def pack(self, dims: Dims, cell: Numbers) -> bytes:
-        """A cell as it is stored; it is weighed by the way."""
-        packed = pack_numbers(cell)
-        weight = _ENTRY + _CELL * len(packed)
-        self.weight += weight - self.weights.get(dims, 0)
-        self.weights[dims] = weight
+    def pack(self) -> dict[bytes | str, bytes]:
+        """The cells of this commit as they are stored; they are weighed by the way, and dirty no more."""
+        packed: dict[bytes | str, bytes] = {field: pack_numbers(cell) for field, cell in self.dirty.items()}
+        weights = self.weights
+        for field, value in zip(self.dirty, packed.values(), strict=True):
+            weight = _ENTRY + _CELL * len(value)
+            self.weight += weight - weights.get(field, 0)
+            weights[field] = weight
+        self.dirty = {}
         return packed
 
 
@@ -184,7 +187,7 @@ class Cells:
         self.weight = 0
         self._cached: dict[Bucket, _Bucket] = {}
         self._numbers: dict[Measure, tuple[int, str]] = {}
-        self._fields: dict[Dims, str] = {}
+        self._fields: dict[Dims, bytes] = {}
         self._known: dict[str, list[int]] = {granularity: [] for granularity in RETENTION}
         self._existing: set[Bucket] = set()
         for bucket in known:
@@ -198,23 +201,20 @@ class Cells:
     async def write(self, facts: Iterable[Fact], calendar: Calendar, highest: int, writes: Writes) -> None:
         """Add a chunk's facts to the stored cells and put both them and the expiries into the commit."""
         used: dict[Bucket, _Bucket] = {}
-        missing: list[tuple[_Bucket, Dims]] = []
+        missing: list[tuple[_Bucket, bytes]] = []
         self._add(facts, calendar, highest, used, missing)
         if missing:
             # What is stored is added to what is new: sums don't mind the order.
-            fields = [(bucket.suffix, self._field(dims)) for bucket, dims in missing]
-            for (bucket, dims), packed in zip(missing, await self._tables.hget(fields), strict=True):
+            fields: list[tuple[str, bytes | str]] = [(bucket.suffix, field) for bucket, field in missing]
+            for (bucket, field), packed in zip(missing, await self._tables.hget(fields), strict=True):
                 if packed is not None:
-                    cell = bucket.cells[dims]
+                    cell = bucket.cells[field]
                     for number, amount in unpack_numbers(packed).items():
                         cell[number] = cell.get(number, 0) + amount
         for key, bucket in used.items():
             self.weight -= bucket.weight
-            writes.hashes[bucket.suffix] = {
-                self._field(dims): bucket.pack(dims, cell) for dims, cell in bucket.dirty.items()
-            }
+            writes.hashes[bucket.suffix] = bucket.pack()
             self.weight += bucket.weight
-            bucket.dirty = {}
             writes.changed.append(bucket.suffix)
             self._remember(key)
         self._expire(highest, writes)
@@ -222,17 +222,18 @@ class Cells:
 
     def _add(
         self, facts: Iterable[Fact], calendar: Calendar, highest: int, used: dict[Bucket, _Bucket],
-        missing: list[tuple[_Bucket, Dims]],
+        missing: list[tuple[_Bucket, bytes]],
     ) -> None:  # fmt: skip
         """Facts of one time and dims mostly come together: their cells are looked up once."""
         at: int | None = None
         who: Dims | None = None
-        places: dict[tuple[str, int], _Bucket | None] = {}
+        field = b""
+        places: dict[str, dict[int, _Bucket | None]] = {granularity: {} for granularity in RETENTION}
         targets: dict[str, list[Numbers]] = {}
         numbers = self._numbers
         for t, dims, measure, amount in facts:
             if dims is not who or t != at:
-                at, who, targets = t, dims, {}
+                at, who, targets, field = t, dims, {}, b""
             known = numbers.get(measure)
             if known is None:
                 known = numbers[measure] = (self._names.id(measure), granularities(measure))
@@ -240,15 +241,18 @@ class Cells:
             cells = targets.get(filed)
             if cells is None:
                 cells = targets[filed] = []
+                field = field or self._field(dims)
                 for granularity in filed:
-                    place = granularity, t // (MINUTE if granularity == "m" else QUARTER)
-                    if place in places:
-                        bucket = places[place]
+                    place = t // (MINUTE if granularity == "m" else QUARTER)
+                    known_places = places[granularity]
+                    if place in known_places:
+                        bucket = known_places[place]
                     else:
                         start = calendar.start(granularity, t)
-                        bucket = places[place] = self._bucket((granularity, start), highest, used)
+                        bucket = known_places[place] = self._bucket((granularity, start), highest, used)
                     if bucket is not None:
-                        cells.append(self._cell(bucket, dims, missing))
+                        cell = bucket.dirty.get(field)
+                        cells.append(self._dirty(bucket, field, missing) if cell is None else cell)
             for cell in cells:
                 cell[number] = cell.get(number, 0) + amount
 
@@ -262,21 +266,20 @@ class Cells:
             used[key] = self._cached[key] = bucket
         return bucket
 
-    def _cell(self, bucket: _Bucket, dims: Dims, missing: list[tuple[_Bucket, Dims]]) -> Numbers:
-        cell = bucket.dirty.get(dims)
+    def _dirty(self, bucket: _Bucket, field: bytes, missing: list[tuple[_Bucket, bytes]]) -> Numbers:
+        """A cell that this commit has not touched yet."""
+        cell = bucket.cells.get(field)
         if cell is None:
-            cell = bucket.cells.get(dims)
-            if cell is None:
-                cell = bucket.cells[dims] = {}
-                if bucket.stored:
-                    missing.append((bucket, dims))
-            bucket.dirty[dims] = cell
+            cell = bucket.cells[field] = {}
+            if bucket.stored:
+                missing.append((bucket, field))
+        bucket.dirty[field] = cell
         return cell
 
-    def _field(self, dims: Dims) -> str:
+    def _field(self, dims: Dims) -> bytes:
         field = self._fields.get(dims)
         if field is None:
-            field = self._fields[dims] = str(self._names.id(dims))
+            field = self._fields[dims] = b"%d" % self._names.id(dims)
         return field
 
     def _make_room(self, used: Mapping[Bucket, _Bucket]) -> None:

@@ -37,7 +37,7 @@ STALE = 3
 REACH_SECONDS, REACH_SHARE = 15.0, 50
 """Devices are counted so often at least, and else for one part in this many of the time: it takes a scan of their keys."""
 
-BUSY, PAUSE_MAX = 15, 15.0
+BUSY, PAUSE_MAX = 25, 15.0
 """A refresh takes at most about one part in this many of the time, as long as that is no longer a pause than so many seconds: of CPU time,
 so that on a busy machine the figures are not the later for it."""
 

@@ -34,7 +34,7 @@ class Sightings:
     def __init__(self, tables: Tables, names: Names) -> None:
         self._tables = tables
         self._names = names
-        self._fresh: dict[tuple[int, Source], dict[str, None]] = {}
+        self._fresh: dict[tuple[int, Source], dict[bytes, None]] = {}
         self._known: set[str] | None = None
         self._ends: list[tuple[int, str]] = []
 
@@ -44,7 +44,7 @@ class Sightings:
         if found is not None:
             t, source, device = found
             hour = t - t % HOUR
-            self._fresh.setdefault((hour, source), {})[device] = None
+            self._fresh.setdefault((hour, source), {})[device.encode()] = None
 
     async def write(self, calendar: Calendar, highest: int, writes: Writes) -> None:
         """Put what was noted, and what has expired, into a commit."""
@@ -52,12 +52,9 @@ class Sightings:
             self._known = set()
             for member in await self._tables.smembers(INDEX):
                 self._remember(member.decode())
-        for (hour, source), devices in self._fresh.items():
-            places = [("h", hour), ("d", calendar.day(hour))]
-            for name in (self._names.id((*source, "")), self._names.id(TOTAL)):
-                for granularity, start in places:
-                    if start > highest - KEPT[granularity]:
-                        self._add(f"u:{granularity}:{start}:{name}", devices, writes)
+        for (granularity, start, name), devices in self._places(calendar).items():
+            if start > highest - KEPT[granularity]:
+                self._add(f"u:{granularity}:{start}:{name}", devices, writes)
         self._fresh = {}
         while self._ends and self._ends[0][0] <= highest:
             suffix = heapq.heappop(self._ends)[1]
@@ -65,7 +62,22 @@ class Sightings:
             writes.deletes.add(suffix)
             writes.srem.setdefault(INDEX, []).append(suffix)
 
-    def _add(self, suffix: str, devices: Iterable[str], writes: Writes) -> None:
+    def _places(self, calendar: Calendar) -> dict[tuple[str, int, int], dict[bytes, None]]:
+        """What was noted, by granularity, start and number of the source; each device once."""
+        found: dict[tuple[str, int, int], dict[bytes, None]] = {}
+        everyone = self._names.id(TOTAL)
+        for (hour, source), devices in self._fresh.items():
+            day, name = calendar.day(hour), self._names.id((*source, ""))
+            found["h", hour, name] = devices
+            for place in (("h", hour, everyone), ("d", day, name), ("d", day, everyone)):
+                known = found.get(place)
+                if known is None:
+                    found[place] = dict(devices)
+                else:
+                    known.update(devices)
+        return found
+
+    def _add(self, suffix: str, devices: Iterable[bytes], writes: Writes) -> None:
         assert self._known is not None
         if suffix not in self._known:
             self._remember(suffix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from attribution.facts import Fact
 from attribution.nodes.state import Conversion, Node
@@ -30,10 +30,11 @@ class Folded:
 
     `changed` are conversions to publish, as they now are. `dropped` is the reason when the entry had no effect:
     a code of the error catalogue, or `duplicate`, `linked` (a link that says nothing new), `trimmed`, `ignored`. `filtered` names
-    filters that have now removed something.
+    filters that have now removed something. `visits` are a journey and its visits, where they had to be
+    found anyway.
     """
 
-    __slots__ = ("changed", "dropped", "facts", "filtered", "moves", "node")
+    __slots__ = ("changed", "dropped", "facts", "filtered", "moves", "node", "visits")
 
     def __init__(
         self,
@@ -49,3 +50,4 @@ class Folded:
         self.changed = changed
         self.dropped = dropped
         self.filtered: Sequence[str] = ()
+        self.visits: Sequence[Any] | None = None

@@ -16,7 +16,7 @@ from attribution.filing import conversion_facts, event_facts
 from attribution.filters import DUPLICATE, FAST, duplicate_facts
 from attribution.nodes.base import Context, Folded
 from attribution.nodes.state import Conversion, JourneyEvent, Person
-from attribution.touches import merge, since
+from attribution.touches import SHORT, Visit, merge, since
 from models.wire import CLICK, DIRECT, VISIT, GivenStage, OrderMove, Stage, Touch
 
 VISIT_LIKE = (CLICK, VISIT, DIRECT)
@@ -88,8 +88,12 @@ def put_events(
     person: Person, after: tuple[JourneyEvent, ...], earliest: int, facts: list[Fact], context: Context, *, visiting: bool
 ) -> Folded:  # fmt: skip
     """Make `after` the journey, which differs from `earliest` on; `visiting` says whether visits can have changed."""
+    visited: tuple[tuple[JourneyEvent, ...], list[Visit]] | None = None
     if visiting:
-        facts += _visit_facts(person.events, after, earliest)
+        decisive = after if len(after) <= SHORT else since(after, earliest)
+        visits = merge(decisive).visits
+        facts += _visit_facts(person.events, visits, earliest)
+        visited = decisive, visits
     repeats = duplicate_facts(person.events, after, earliest, context.rules.duplicate_clicks)
     facts += repeats
     trimmed = person.trimmed
@@ -105,6 +109,7 @@ def put_events(
         _tell_truncated(folded, was, trimmed, context)
     if repeats:
         folded.filtered = [*folded.filtered, DUPLICATE]
+    folded.visits = visited
     return folded
 
 
@@ -274,17 +279,17 @@ def refile(person: Person, earliest: int, facts: list[Fact], context: Context) -
     return folded
 
 
-def _visit_facts(before: tuple[JourneyEvent, ...], after: tuple[JourneyEvent, ...], earliest: int) -> list[Fact]:
-    """What changes in the count of visits; nothing before `earliest` can."""
+def _visit_facts(before: tuple[JourneyEvent, ...], after: list[Visit], earliest: int) -> list[Fact]:
+    """What changes in the count of visits, which are now those of `after`; nothing before `earliest` can."""
     facts: list[Fact] = []
     if before and before[-1].t >= earliest:
-        facts = negated(_visits(before, earliest))
-    return facts + _visits(after, earliest)
+        facts = negated(_counted(merge(since(before, earliest)).visits, earliest))
+    return facts + _counted(after, earliest)
 
 
-def _visits(events: tuple[JourneyEvent, ...], earliest: int) -> list[Fact]:
+def _counted(visits: list[Visit], earliest: int) -> list[Fact]:
     facts: list[Fact] = []
-    for t, dims, _, landed in merge(since(events, earliest)).visits:
+    for t, dims, _, landed in visits:
         if t >= earliest:
             facts.append((t, dims, VISITS, 1))
             if landed:

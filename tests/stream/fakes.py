@@ -31,6 +31,10 @@ from streams.tables import Committed, Outcome, Position, Writes
 TOKEN = "token"
 
 
+def _text(word: bytes | str) -> str:
+    return word if isinstance(word, str) else word.decode()
+
+
 class Broken(Exception):
     """The fault that a test asked for."""
 
@@ -85,9 +89,9 @@ class MemoryTables:
         self.faults.reach("get", after=False)
         return [self.strings.get(suffix) for suffix in suffixes]
 
-    async def hget(self, pairs: Sequence[tuple[str, str]]) -> list[bytes | None]:
+    async def hget(self, pairs: Sequence[tuple[str, bytes | str]]) -> list[bytes | None]:
         self.faults.reach("hget", after=False)
-        return [self.hashes.get(suffix, {}).get(name) for suffix, name in pairs]
+        return [self.hashes.get(suffix, {}).get(_text(name)) for suffix, name in pairs]
 
     async def smembers(self, suffix: str) -> set[bytes]:
         self.faults.reach("smembers", after=False)
@@ -129,14 +133,14 @@ class MemoryTables:
                 table.pop(suffix, None)  # type: ignore[attr-defined]
         for suffix, names in writes.hdels.items():
             for name in names:
-                self.hashes.get(suffix, {}).pop(str(name), None)
+                self.hashes.get(suffix, {}).pop(_text(name), None)
         for suffix, members in writes.srem.items():
-            self.sets.get(suffix, set()).difference_update(map(str, members))
+            self.sets.get(suffix, set()).difference_update(map(_text, members))
         self.strings |= writes.sets
         for suffix, fields in writes.hashes.items():
-            self.hashes.setdefault(suffix, {}).update({str(name): value for name, value in fields.items()})
+            self.hashes.setdefault(suffix, {}).update({_text(name): value for name, value in fields.items()})
         for suffix, members in writes.sadd.items():
-            self.sets.setdefault(suffix, set()).update(map(str, members))
+            self.sets.setdefault(suffix, set()).update(map(_text, members))
         for suffix in [suffix for suffix, members in self.sets.items() if not members]:
             del self.sets[suffix]
 
