@@ -83,6 +83,9 @@ class Metrics:
             "alert_notices_total", "Notices of alerts by the way they went and what became of them: sent, again, failed.",
             "way", "outcome",
         )  # fmt: skip
+        for way in ("kafka", "webhook"):  # from 0 on, so that the first of them is an increase
+            for outcome in ("sent", "again", "failed"):
+                self._alerts.labels(way, outcome)
         self._senders: dict[tuple[str, str], Counter] = {}
         self._sources: dict[str, int] = {}
         self._rejects: dict[tuple[str, str], tuple[Counter, Counter, Counter]] = {}

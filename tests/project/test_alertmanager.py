@@ -133,7 +133,9 @@ def pipeline(alert: str, **labels: str) -> dict[str, str]:
     return {"alertname": alert, "job": "parcours", **rule["labels"], **labels}
 
 
-@pytest.mark.parametrize("alert", sorted(ALERTS - {"ParcoursWorkerDown", "ParcoursStaleCosts"}))
+@pytest.mark.parametrize(
+    "alert", sorted(ALERTS - {"ParcoursWorkerDown", "ParcoursNoticesGivenUp", "ParcoursStaleCosts"})
+)
 def test_an_unsound_pipeline_holds_business_alerts_back(alert: str) -> None:
     assert held_back(pipeline(alert), CPA | {"network": "facebook"})
     assert held_back(pipeline(alert), CPA)
@@ -141,8 +143,9 @@ def test_an_unsound_pipeline_holds_business_alerts_back(alert: str) -> None:
     assert not held_back(CPA, pipeline(alert))
 
 
-def test_one_worker_of_several_holds_nothing_back() -> None:
+def test_one_worker_of_several_and_undelivered_notices_hold_nothing_back() -> None:
     assert not held_back(pipeline("ParcoursWorkerDown", instance="a"), CPA)
+    assert not held_back(pipeline("ParcoursNoticesGivenUp", way="webhook"), CPA)
 
 
 def test_stale_costs_hold_back_their_network_and_the_total() -> None:

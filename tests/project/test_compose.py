@@ -7,6 +7,7 @@ import re
 import shlex
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import msgspec
@@ -179,10 +180,19 @@ def test_the_worker_finds_its_configuration() -> None:
             "PARCOURS_CONFIG": "/etc/parcours/parcours.toml",
             "PARCOURS_WEB_HOST": "0.0.0.0",
             "PARCOURS_WEB_PORT": 6066,
+            "PARCOURS_DASHBOARD_URL": "http://localhost:3000/d/parcours-overview",
         }
         assert ("./parcours.example.toml", environment["PARCOURS_CONFIG"]) in mounts(service)
         for variable in environment:
             assert variable.removeprefix("PARCOURS_").lower() in Infrastructure.model_fields, variable
+
+
+def test_links_of_alerts_lead_to_a_dashboard_that_is_there() -> None:
+    address = urlsplit(SERVICES["worker"]["environment"]["PARCOURS_DASHBOARD_URL"])
+    published = {port.split(":")[1] for port in SERVICES["grafana"]["ports"]}
+    uids = {json.loads(file.read_text("utf-8"))["uid"] for file in (ROOT / "grafana" / "dashboards").glob("*.json")}
+    assert str(address.port) in published
+    assert address.path.removeprefix("/d/") in uids
 
 
 def test_prometheus_keeps_history_for_400_days() -> None:

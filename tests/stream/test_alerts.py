@@ -604,3 +604,10 @@ async def test_every_family_is_there(redis: Redis, writer: Writer) -> None:
     bench = Bench(redis, writer, msgspec.structs.replace(MARKETING, benchmarks=(compared,)))
     await writer.commit(END, cells([*SALE, (END, SPRING, CLICKS, 1)]), spend(800))
     assert {name for name, _ in await bench.tick()} >= set(BOARD)
+
+
+def test_notices_are_counted_from_zero_so_that_the_first_is_an_increase() -> None:
+    text = Metrics().render().decode()
+    for way in ("kafka", "webhook"):
+        for outcome in ("sent", "again", "failed"):
+            assert f'parcours_alert_notices_total{{outcome="{outcome}",way="{way}"}} 0.0' in text
