@@ -210,11 +210,11 @@ def _state(sheet: Sheet, say: Say) -> None:
     sheet.lines(
         say("Leader", "Meneur"),
         say(
-            "The epoch of each worker that leads: the highest is the leader. Two lines above 0 overlap only while it moves.",
-            "L’époque de chaque meneur : la plus haute mène. Deux lignes au-dessus de 0 ne se chevauchent que pendant un changement.",
+            "1 for each worker that leads. Two lines at 1 overlap only while the leader moves; then the highest epoch counts.",
+            "1 pour chaque travailleur qui mène. Deux lignes à 1 ne se chevauchent que pendant un changement ; la plus haute époque compte alors.",
         ),
         COUNT,
-        Query("parcours_leader_epoch", "{{instance}}"),
+        Query("parcours_leader_epoch > bool 0", "{{instance}}"),
     )
     sheet.lines(
         say("Business series exported", "Séries métier exportées"),

@@ -27,7 +27,7 @@ from streams.api import Snapshot
 from streams.metrics import Metrics
 from streams.reach import counted
 from streams.render import Renderer
-from streams.tables import Changes, Tables, journey_tag
+from streams.tables import Changes, Script, Tables, journey_tag
 from streams.view import Partition, View, progress_of
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,9 @@ OWN_FAMILIES = {
 }
 BUSINESS = FAMILIES | OWN_FAMILIES
 """Every business family that is exported."""
+
+
+_EPOCH = Script("epoch.lua")
 
 
 class Exporter:
@@ -133,7 +136,7 @@ class Exporter:
             return
         if self._epoch is None:
             key = f"{{parcours:{self._infra.generation}}}epoch"
-            self._epoch = int(await self._redis.execute_command("INCR", key))
+            self._epoch = int(await _EPOCH(self._redis, [key], int(self._wall())))
         watch = await self._watching()
         view, read, end = await self._read()
         if view.backward(end):

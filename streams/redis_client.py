@@ -16,7 +16,7 @@ _CLUSTER = "+cluster://"
 _PORT = 6379
 
 # Their first argument is a key, and all their keys have one hash tag.
-_KEYED = frozenset(("MGET", "HMGET", "HGETALL", "SMEMBERS", "ZRANGE", "HGET", "HSETNX", "INCR"))
+_KEYED = frozenset(("MGET", "HMGET", "HGETALL", "SMEMBERS", "ZRANGE", "HGET", "HSETNX"))
 
 
 class _Packing:
