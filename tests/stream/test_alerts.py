@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -19,11 +19,9 @@ from jsonschema import Draft202012Validator
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from stream.test_exporter import END, INFRA, SPRING, Samples, Writer, parsed, value
 
 from attribution.facts import CLICKS, CONVERSION, CONVERSIONS, ORDERS, TOTAL, Fact
 from attribution.nodes.state import CostRow
-from attribution.rollups import Bucket, Calendar, Cell, Rollups
 from attribution.rules import Dims
 from attribution.watermarks import Progress
 from models.errors import ConfigError
@@ -32,14 +30,13 @@ from models.settings import DAY, HOUR, AlertRule, Benchmark, Goal, Marketing, Si
 from streams import webhook
 from streams.alert_state import Lost, stored
 from streams.alerts import Watch
-from streams.embedded import RedisServer
 from streams.exporter import Exporter
 from streams.generations import beat, prepare
 from streams.metrics import Metrics
 from streams.notices import BOARD
 from streams.pipeline import Pipeline, Status, silent
-from streams.tables import connect
 from streams.webhook import Outcome
+from tests.stream.written import END, INFRA, SPRING, Samples, Writer, cells, parsed, value
 
 CPA = AlertRule(name="cpa", metric="cpa", campaign="*", threshold=Decimal(60), clear=Decimal(50), team="growth")
 GOAL = Goal(name="orders", metric="orders", target=Decimal(100), start=date(2026, 3, 1), deadline=date(2026, 3, 20))
@@ -48,19 +45,6 @@ HOOK = SecretStr("http://hooks.example/x")
 NAMES = {"channel": SPRING[0], "network": SPRING[1], "campaign": SPRING[2]}
 LABELS = {"rule": "cpa", "severity": "warning", "team": "growth", **NAMES}
 SALE: list[Fact] = [(END, SPRING, (CONVERSIONS, "last_non_direct", "purchase", CONVERSION), 1_000_000)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def redis(server: RedisServer) -> AsyncIterator[Redis]:
-    async with connect(server.url) as client:
-        await client.flushall()
-        yield client
 
 
 class Fine(Pipeline):
@@ -127,12 +111,6 @@ class Bench:
 
     def said(self) -> list[tuple[str, str]]:
         return [(one.id, one.status) for one in self.published]
-
-
-def cells(facts: list[Fact]) -> dict[Bucket, dict[Dims, Cell]]:
-    rollups = Rollups(Calendar("UTC"))
-    rollups.add(facts, END)
-    return rollups.buckets
 
 
 def spend(euros: int, dims: Dims = SPRING, end: int = END + HOUR) -> dict[str, CostRow]:
@@ -238,6 +216,20 @@ async def test_while_a_partition_is_behind_it_neither_fires_nor_resolves(redis: 
     bench.pipeline.now = Status()
     await bench.tick()
     assert [one.status for one in bench.published] == ["firing", "resolved"]
+
+
+async def test_a_scope_that_shows_nothing_any_more_is_not_over_while_a_partition_is_behind(
+    redis: Redis, writer: Writer
+) -> None:
+    bench = Bench(redis, writer)
+    await writer.commit(END, cells(SALE), spend(800))
+    await bench.tick()
+    bench.pipeline.now = Status(lag=9000, behind=("costs/0",))
+    await bench.tick(40 * 86_400)
+    assert [one.status for one in bench.published] == ["firing"]
+    bench.pipeline.now = Status()
+    await bench.tick()
+    assert [(one.status, one.reason) for one in bench.published[1:]] == [("resolved", "no_data")]
 
 
 async def test_redis_away_leaves_what_was_shown_and_says_unknown(redis: Redis, writer: Writer) -> None:

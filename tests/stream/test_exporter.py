@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,6 @@ from random import Random
 
 import msgspec
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -26,96 +24,23 @@ from attribution.kpi import rows
 from attribution.listing import BUDGET
 from attribution.nodes.state import CostRow
 from attribution.report import report
-from attribution.rollups import Bucket, Calendar, Cell, Rollups
+from attribution.rollups import Bucket, Cell
 from attribution.rules import Dims
 from attribution.watermarks import Progress
 from attribution.windows import Sums
-from models.settings import DAY, HOUR, Infrastructure, Marketing, Topics
+from models.settings import DAY, HOUR, Marketing, Topics
 from streams import render as rendering
-from streams.caches import Nodes, bucket_key
-from streams.codec import Names, pack_cell
-from streams.embedded import RedisServer
+from streams.codec import Names
 from streams.exporter import BUSINESS, Exporter
 from streams.metrics import SOURCES_MAX, Metrics
 from streams.notices import BOARD
-from streams.tables import Claimed, Position, Tables, Writes, connect, journey_tag
+from streams.tables import Position, Writes, journey_tag
 from tests.core.replayed import replay
 from tests.histories import History, generate
-from tests.reference import moment
+from tests.stream.written import END, INFRA, SPRING, Samples, Writer, cells, parsed, value
 
 MARKETING = Marketing(clock="event", topics=Topics(journey_events=2))
-INFRA = Infrastructure(refresh_interval=2.0, generation=3)
-END = moment("2026-03-10T10:30:30Z")
-SPRING: Dims = ("Paid Social", "facebook", "spring")
 PROMTOOL = shutil.which("promtool")
-
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def redis(server: RedisServer) -> AsyncIterator[Redis]:
-    async with connect(server.url) as client:
-        await client.flushall()
-        yield client
-
-
-class Writer:
-    """One partition of the log, committed as stitch commits it."""
-
-    def __init__(self, redis: Redis, partition: int) -> None:
-        self.tables = Tables(redis, journey_tag(INFRA.generation, partition))
-        self.names = Names()
-        self.offset = 0
-        self.seq = 0
-        self.token = ""
-        self.total = Rollups(Calendar("UTC"))
-
-    async def claim(self) -> None:
-        claimed = await self.tables.claim("test", 1, config=1, formats={1})
-        assert isinstance(claimed, Claimed)
-        self.token, self.offset, self.seq = claimed.token, claimed.position.offset, claimed.seq
-
-    async def commit(
-        self, highest: int, cells: dict[Bucket, dict[Dims, Cell]] | None = None, costs: dict[str, CostRow] | None = None
-    ) -> None:
-        """Add to cells, set cost rows, and move on."""
-        if not self.token:
-            await self.claim()
-        writes = Writes()
-        if costs:
-            Nodes(self.tables, self.names, 100).write({f"k:{key}": row for key, row in costs.items()}, writes, {})
-        for bucket, by_dims in (cells or {}).items():
-            for dims, delta in by_dims.items():
-                cell = self.total.buckets.setdefault(bucket, {}).setdefault(dims, {})
-                for measure, amount in delta.items():
-                    cell[measure] = cell.get(measure, 0) + amount
-                field = str(self.names.id(dims))
-                writes.hashes.setdefault(bucket_key(bucket), {})[field] = pack_cell(cell, self.names)
-        for bucket in self.total.expired(highest):
-            del self.total.buckets[bucket]
-            writes.hashes.pop(bucket_key(bucket), None)
-            writes.deletes.add(bucket_key(bucket))
-        writes.changed += [*writes.hashes, *writes.deletes]
-        if self.names.fresh:
-            writes.hashes["names"] = {str(number): packed for number, packed in self.names.fresh.items()}
-            writes.changed.append("names")
-            self.names.fresh.clear()
-        before, after = Position(self.offset), Position(self.offset + 1)
-        state = msgspec.msgpack.encode(Progress(highest=highest))
-        await self.tables.commit(self.token, before, after, state, self.seq + 1, 1, writes)
-        self.offset, self.seq = self.offset + 1, self.seq + 1
-
-
-def cells(facts: list[Fact]) -> dict[Bucket, dict[Dims, Cell]]:
-    rollups = Rollups(Calendar("UTC"))
-    rollups.add(facts, END)
-    return rollups.buckets
 
 
 class Bench:
@@ -133,20 +58,6 @@ class Bench:
     async def scrape(self) -> Samples:
         await self.exporter.refresh()
         return parsed(self.exporter.body())
-
-
-def parsed(body: bytes) -> Samples:
-    found: Samples = {}
-    for family in text_string_to_metric_families(body.decode()):
-        for sample in family.samples:
-            key = (sample.name, frozenset(sample.labels.items()))
-            assert key not in found, key
-            found[key] = sample.value
-    return found
-
-
-def value(samples: Samples, family: str, **labels: str) -> float | None:
-    return samples.get((f"parcours_{family}", frozenset(labels.items())))
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-
 import pytest
 from redis.asyncio import Redis
 
@@ -13,28 +11,13 @@ from attribution.visitors import ALL
 from models.settings import DAY, HOUR
 from models.wire import CLICK, Touch
 from streams.codec import Names
-from streams.embedded import RedisServer
 from streams.reach import INDEX, Sightings, counted
-from streams.tables import Claimed, Outcome, Position, Tables, Writes, connect, journey_tag
+from streams.tables import Claimed, Outcome, Position, Tables, Writes, journey_tag
 from tests.reference import moment
 
 END = moment("2026-03-10T10:30:30Z")
 UTC = Calendar("UTC")
 EMAIL, SEARCH = ("Email", "(none)"), ("Paid Search", "google")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def redis(server: RedisServer) -> AsyncIterator[Redis]:
-    redis = connect(server.url)
-    await redis.execute_command("FLUSHALL")
-    yield redis
-    await redis.aclose()
 
 
 class Worker:
