@@ -13,6 +13,7 @@ from attribution.nodes.cost import fold_cost
 from attribution.nodes.order import fold_refund, fold_report
 from attribution.nodes.state import Answer, CostRow, Node, Order, Person
 from attribution.nodes.survey import fold_survey
+from attribution.restated import remember
 from attribution.rules import Rules
 from attribution.visitors import visitor_facts
 from models.settings import DAY
@@ -82,7 +83,10 @@ _TIMED = frozenset((Touch, Stage, OrderReport, RefundReport, CancelReport, Link,
 
 def fold(node: Node, entry: AnyEntry, context: Context) -> Folded:
     """Apply one entry to its node. Pure: the node is a value, and so is what comes back."""
-    return told(entry.key, node, _FOLDS[type(entry)](node, entry, context), context)
+    folded = told(entry.key, node, _FOLDS[type(entry)](node, entry, context), context)
+    if folded.changed:
+        remember(node, folded, entry, context)
+    return folded
 
 
 def told(key: str, node: Node, folded: Folded, context: Context) -> Folded:

@@ -106,3 +106,17 @@ def _landed_from(
     if same > at and t - clicks[same][0] <= LANDING_BY_SOURCE:
         at = same
     return None if at < 0 else clicks[at]
+
+
+def landings(events: Sequence[JourneyEvent]) -> dict[str, str]:
+    """Of each visit event that is a landing, by its id: the click it landed from. For who asks about one journey; `merge` needs no list."""
+    clicks = [event for event in events if event.cls == CLICK and not event.flags]
+    found: dict[str, str] = {}
+    for event in events:
+        if event.cls in _VISITS and not event.flags:
+            before = [i for i, click in enumerate(clicks) if click.t <= event.t]
+            by_id = {click_id: i for i in before if (click_id := clicks[i].click_id) is not None}
+            click = _landed_from(event, clicks, by_id, {clicks[i].dims: i for i in before})
+            if click is not None:
+                found[event.event_id] = click.event_id
+    return found

@@ -26,6 +26,7 @@ from attribution.nodes.state import (
     Person,
     Refunded,
     Report,
+    Restated,
     TouchRef,
 )
 from attribution.rollups import Cell
@@ -38,6 +39,8 @@ _UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 _PERSON, _ORDER, _COST, _ANSWER = 0, 1, 2, 3
+_PLAIN = Conversion._fields.index("filed")
+"""Fields of a conversion that are packed as they are."""
 # An event whose id is a UUID: time, digest, number of (class, kind, dims), id.
 _ROW = struct.Struct("<qIH16s")
 _WHAT_MAX = 0xFFFF
@@ -331,9 +334,9 @@ def _unpack_events(columns: list[Any], names: Names) -> tuple[JourneyEvent, ...]
 
 def _pack_conversion(conversion: Conversion, names: Names) -> list[Any]:
     filed = conversion.filed
-    packed: list[Any] = [*conversion[:-1], None]
+    packed: list[Any] = [*conversion[:_PLAIN], None]
     if filed is not None:
-        packed[-1] = [
+        packed[_PLAIN] = [
             filed.config,
             filed.reason,
             pack_ids([touch.touch_id for touch in filed.touches]),
@@ -341,13 +344,16 @@ def _pack_conversion(conversion: Conversion, names: Names) -> list[Any]:
             [names.id(touch.dims) for touch in filed.touches],
             [[names.id(model), weights] for model, weights in filed.weights],
         ]
+    if conversion.history:
+        packed.append(conversion.history)
     return packed
 
 
 def _unpack_conversion(packed: list[Any], names: Names) -> Conversion:
     filed = None
-    if packed[-1] is not None:
-        config, reason, ids, steps, dims, weights = packed[-1]
+    plain, about, *history = packed[:_PLAIN], *packed[_PLAIN:]
+    if about is not None:
+        config, reason, ids, steps, dims, weights = about
         refs = zip(unpack_ids(ids), _unpack_times(steps), dims, strict=True)
         filed = Filed(
             config,
@@ -355,7 +361,8 @@ def _unpack_conversion(packed: list[Any], names: Names) -> Conversion:
             tuple(TouchRef(touch_id, t, names.value(number)) for touch_id, t, number in refs),
             tuple((names.value(model), tuple(values)) for model, values in weights),
         )
-    return Conversion._make((*packed[:-1], filed))
+    told = tuple(Restated._make(once) for once in history[0]) if history else ()
+    return Conversion._make((*plain, filed, told))
 
 
 def pack_cell(cell: Cell, names: Names) -> bytes:

@@ -131,7 +131,7 @@ def _put(person: Person, given: Given, by: str | None, conversion: Conversion, c
         if _rank(Spare(standing, stands)) <= _rank(Spare(by, conversion)):
             spares = (*spares, Spare(by, conversion))
             return Folded(_with(person, given._replace(spare_conversions=spares)))
-        spares = (*spares, Spare(standing, stands._replace(filed=None, restated=False)))
+        spares = (*spares, Spare(standing, stands._replace(filed=None, restated=False, history=())))
     others = {name: device for name, device in given.conversions.items() if name != conversion.id}
     if by is not None:
         others[conversion.id] = by

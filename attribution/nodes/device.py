@@ -237,7 +237,8 @@ def _resettle(
         if whose == key:
             staying.append(what)
             continue
-        there = Away(what._replace(filed=None, restated=False) if isinstance(what, Conversion) else what, whose)
+        bare = what._replace(filed=None, restated=False, history=()) if isinstance(what, Conversion) else what
+        there = Away(bare, whose)
         given.append(there)
         moves.append(_given(there, key))
         earliest = what.t if earliest is None else min(earliest, what.t)

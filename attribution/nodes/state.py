@@ -43,10 +43,22 @@ class Filed(NamedTuple):
     weights: tuple[tuple[str, tuple[int, ...]], ...]
 
 
+class Restated(NamedTuple):
+    """Once that a conversion's credit changed: `cause` as in `attribution.restated`, the event that caused it ("" where it is somebody else's), the
+    watermark by then (None: none yet), and the net amount before and after in reporting micros."""
+
+    cause: str
+    what: str
+    at: int | None
+    was: int
+    net: int
+
+
 class Conversion(NamedTuple):
     """An order or a stage at its person. Amounts in reporting micros; `gone` says why it no longer counts, `source` which tracker reported the order.
 
     `is_new` is what the order's sender says of the customer, `new` what holds: whether this is the customer's first order; None is unknown.
+    `history` are its latest restatements.
     """
 
     t: int
@@ -64,6 +76,7 @@ class Conversion(NamedTuple):
     source: str = ""
     new: bool | None = None
     filed: Filed | None = None
+    history: tuple[Restated, ...] = ()
 
 
 class Linked(NamedTuple):

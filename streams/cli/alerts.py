@@ -25,7 +25,6 @@ from streams.cli.common import (
     KafkaUrl,
     RedisUrl,
     Usage,
-    ago,
     console,
     infrastructure,
     marketing_of,
@@ -36,6 +35,7 @@ from streams.cli.common import (
     table,
     when,
 )
+from streams.cli.phrases import span as in_words
 from streams.files import FIRST, InputRecord, by_time, occurred, read
 
 if TYPE_CHECKING:
@@ -241,8 +241,8 @@ def backtest(
         spans = [(one.resolved_at or now) - one.fired_at for one in own]
         still = sum(one.resolved_at is None for one in own)
         shown.add_row(*row(
-            rule.name, len(own), len({one.names for one in own}), ago(sum(spans)) if own else "-",
-            ago(max(spans)) if own else "-", f"{still} firing" if still else "-",
+            rule.name, len(own), len({one.names for one in own}), in_words("en", sum(spans)) if own else "-",
+            in_words("en", max(spans)) if own else "-", f"{still} firing" if still else "-",
         ))  # fmt: skip
     console().print(shown)
     if found.episodes:

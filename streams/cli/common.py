@@ -120,13 +120,3 @@ def marketing_of(path: Path | None) -> tuple[Marketing, list[Rate]]:
 def when(t: int) -> str:
     """Microseconds as a UTC time that people read."""
     return datetime.fromtimestamp(t / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def ago(span: int) -> str:
-    """A span of microseconds in words: `3 days`, `25 minutes`."""
-    for unit, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        count = span / 1e6 / unit
-        if count >= 1:
-            text = f"{count:.1f}".removesuffix(".0") if count < 10 else f"{count:.0f}"
-            return f"{text} {name}" if text == "1" else f"{text} {name}s"
-    return f"{span // 1_000_000} seconds"

@@ -6,34 +6,26 @@ from decimal import Decimal
 
 from msgspec import Struct, field
 
-from attribution.eligible import file_credit
+from attribution.eligible import file_credit, truncated
 from attribution.filters import DUPLICATE, FAST, duplicate_clicks, names
-from attribution.nodes.state import Conversion, Filed, JourneyEvent, Person
+from attribution.money import major
+from attribution.nodes.state import Conversion, Filed, JourneyEvent, Person, Restated
 from attribution.outcome import describe, moment
+from attribution.restated import ORDER
 from attribution.rules import Rules
-from attribution.touches import merge
+from attribution.touches import landings, merge
 from models.results import Attribution, Credit
 from models.settings import Marketing
 from models.wire import CLASS_NAMES, CLICK, DIRECT, STAGE, VIEW, VISIT, kind_and_sentiment
+from streams.cli import phrases
 from streams.cli.belongs import Exchanged, LinkSeen, exchanged, links, shared
-from streams.cli.common import ago
-
-_REASONS = {
-    "no_touch_known": "no touch of this person is known before it",
-    "touches_trimmed": "the touches that could have earned it were cut from a journey grown too long",
-    "no_consent": "the touches before it came without consent",
-    "filtered": "the touches before it were filtered out or excluded",
-    "outside_window": "every touch before it is older than its lookback window",
-}
-_WHY = {
-    "first_touch": "it is the first of {n} eligible touches",
-    "last_touch": "it is the last of {n} eligible touches",
-    "last_non_direct": "it is the last eligible touch that is not direct",
-}
+from streams.cli.phrases import LANGUAGES, span, text, whose
 
 
 class Seen(Struct, kw_only=True):
-    """A touch event of a journey. `taken_as`: touch, landing, same visit, stage, or filtered, by which filter. `device`: it came through."""
+    """A touch event of a journey. `taken_as`: touch, landing, same visit, stage, or filtered, by which filter. `landing_of`: the click that
+    a landing is merged into. `device`: it came through.
+    """
 
     event_id: str
     occurred_at: str
@@ -44,6 +36,7 @@ class Seen(Struct, kw_only=True):
     network: str
     campaign: str
     taken_as: str
+    landing_of: str | None = None
     device: str | None = None
 
 
@@ -68,8 +61,22 @@ class Considered(Struct, kw_only=True):
     verdict: str
 
 
+class Restatement(Struct, kw_only=True):
+    """Once that the credit changed: by what (`attribution.restated.CAUSES`, and the event's id), in a sentence, how far event time had come by
+    then, and the net amount before and after.
+    """
+
+    cause: str
+    event_id: str | None
+    watermark: str | None
+    net_before: str
+    net: str
+    why: str
+    why_fr: str
+
+
 class Told(Struct, kw_only=True):
-    """A conversion, its credits by model, and one sentence that says why."""
+    """A conversion, its credits by model, its latest restatements, and one sentence that says why, in English and in French."""
 
     conversion_id: str
     type: str
@@ -82,6 +89,9 @@ class Told(Struct, kw_only=True):
     net: str
     credits: dict[str, list[Part]]
     sentence: str
+    sentence_fr: str
+    truncated: bool
+    restatements: list[Restatement] = []
     touches: list[Considered] = []
 
 
@@ -97,6 +107,8 @@ class Journey(Struct, kw_only=True):
     exchanged: list[Exchanged] = []
     truncated: str | None = None
     """Of a journey that grew too long: the time up to which touches are gone."""
+    closed: str | None = None
+    """Of a person with too many conversions: the time up to which they are closed, that is, stay as they are published."""
 
 
 def explain(key: str, person: Person, marketing: Marketing) -> Journey:
@@ -106,6 +118,7 @@ def explain(key: str, person: Person, marketing: Marketing) -> Journey:
     repeated = {event.event_id for event in duplicate_clicks(person.events, rules.duplicate_clicks)}
     touches = {touch.event_id for touch in merged.touches}
     visits = {event_id for _, _, event_id, _ in merged.visits}
+    landed = landings(person.events)
     told = []
     for conversion in person.conversions:
         attribution = describe(key, conversion, marketing.reporting_currency)
@@ -114,7 +127,7 @@ def explain(key: str, person: Person, marketing: Marketing) -> Journey:
         person=key,
         currency=marketing.reporting_currency,
         touches=[
-            _seen(event, touches, visits, repeated, person.given.touches.get(event.event_id) if person.given else None)
+            _seen(event, touches, visits, repeated, landed, person.given.touches if person.given else {})
             for event in person.events
         ],
         conversions=told,
@@ -122,11 +135,13 @@ def explain(key: str, person: Person, marketing: Marketing) -> Journey:
         shared=shared(person, marketing),
         exchanged=exchanged(person),
         truncated=None if person.trimmed is None else moment(person.trimmed),
+        closed=None if person.closed is None else moment(person.closed),
     )
 
 
 def _seen(
-    event: JourneyEvent, touches: set[str], visits: set[str], repeated: set[str], device: str | None
+    event: JourneyEvent, touches: set[str], visits: set[str], repeated: set[str], landed: dict[str, str],
+    devices: dict[str, str],
 ) -> Seen:  # fmt: skip
     if event.flags:
         taken = "filtered: " + ", ".join(names(event.flags))
@@ -142,7 +157,9 @@ def _seen(
     channel, network, campaign = event.dims
     return Seen(
         event_id=event.event_id, occurred_at=moment(event.t), t=event.t, touch_class=CLASS_NAMES[event.cls],
-        kind=kind_and_sentiment(event.kind)[0], channel=channel, network=network, campaign=campaign, taken_as=taken, device=device,
+        kind=kind_and_sentiment(event.kind)[0], channel=channel, network=network, campaign=campaign, taken_as=taken,
+        landing_of=landed.get(event.event_id) if taken in ("landing", "same visit") else None,
+        device=devices.get(event.event_id),
     )  # fmt: skip
 
 
@@ -150,34 +167,57 @@ def _told(
     person: Person, touches: list[JourneyEvent], conversion: Conversion, found: Attribution, rules: Rules, model: str
 ) -> Told:
     credits = {name: [_part(credit) for credit in shares] for name, shares in found.credits.items()}
-    name = conversion.id[2:]
-    told = Told(
-        conversion_id=conversion.id, type=conversion.type, name=name, occurred_at=found.occurred_at, t=conversion.t,
-        status=found.status, reason=found.reason, gross=found.revenue_gross, net=found.revenue_net, credits=credits,
-        sentence="",
-    )  # fmt: skip
-    subject = f"{conversion.type} {name}"
-    if conversion.gone is not None:
-        told.sentence = f"{subject} counts no more ({conversion.gone}), so no touch is credited."
-        return told
     # What was filed is what counts; until it is, what would be.
-    filed = conversion.filed or file_credit(person, touches, conversion, rules)
-    told.touches = _considered(touches, conversion, filed, rules)
-    passed = _passed_over(touches, conversion, filed, rules)
+    filed = None if conversion.gone else conversion.filed or file_credit(person, touches, conversion, rules)
+    en, fr = (_sentence(language, touches, conversion, filed, credits, rules, model) for language in LANGUAGES)
+    return Told(
+        conversion_id=conversion.id, type=conversion.type, name=conversion.id[2:], occurred_at=found.occurred_at,
+        t=conversion.t, status=found.status, reason=found.reason, gross=found.revenue_gross, net=found.revenue_net,
+        credits=credits, sentence=en, sentence_fr=fr, truncated=truncated(person, conversion, rules),
+        restatements=[_restatement(person, once) for once in conversion.history],
+        touches=[] if filed is None else _considered(touches, conversion, filed, rules),
+    )  # fmt: skip
+
+
+def _sentence(
+    language: str, touches: list[JourneyEvent], conversion: Conversion, filed: Filed | None, credits: dict[str, list[Part]],
+    rules: Rules, model: str,
+) -> str:  # fmt: skip
+    subject = phrases.subject(language, conversion.type, conversion.id[2:])
+    if filed is None:
+        gone = conversion.gone or ""
+        return text(language, "gone", subject=subject, gone=text(language, gone) if phrases.known(gone) else gone)
+    passed = _passed_over(language, touches, conversion, filed, rules)
     if filed.reason is not None:
-        told.sentence = f"{subject} is (unattributed): {_REASONS.get(filed.reason, filed.reason)}{passed}."
-        return told
+        reason = text(language, filed.reason) if phrases.known(filed.reason) else filed.reason
+        return text(language, "unattributed", subject=subject, reason=reason, passed=passed)
     shares = credits.get(model, [])
-    if len(shares) == 1:
-        why = _WHY.get(model, "it is the only eligible touch").format(n=len(filed.touches))
-        why = "it is the only eligible touch" if len(filed.touches) == 1 else why
-        touch = next(touch for touch in filed.touches if touch.touch_id == shares[0].touch_id)
-        age = ago(conversion.t - touch.t) + " before" if conversion.t > touch.t else "at the same time"
-        told.sentence = f"{model} credits {_called(shares[0])} for {subject} because {why}, {age}{passed}."
-    else:
+    if len(shares) != 1:
         split = ", ".join(f"{_called(share)} {share.percent}" for share in shares)
-        told.sentence = f"{model} shares {subject} among {len(shares)} touches ({split}){passed}."
-    return told
+        return text(language, "shares", model=model, subject=subject, n=len(shares), split=split, passed=passed)
+    why = model if len(filed.touches) > 1 and phrases.known(model) else "only"
+    touch = next(touch for touch in filed.touches if touch.touch_id == shares[0].touch_id)
+    age = text(language, "same_time")
+    if conversion.t > touch.t:
+        age = text(language, "before", age=span(language, conversion.t - touch.t))
+    return text(
+        language, "credits", model=model, name=_called(shares[0]), subject=subject,
+        why=text(language, why, n=len(filed.touches)), age=age, passed=passed,
+    )  # fmt: skip
+
+
+def _restatement(person: Person, once: Restated) -> Restatement:
+    touch = next((event for event in person.events if event.event_id == once.what), None)
+    was, net = major(once.was), major(once.net)
+    name = f"restated:{'again' if once.cause == ORDER and was == net else once.cause}"
+    en, fr = (
+        text(language, name, was=was, net=net, whose=whose(language, touch) if touch else text(language, "gone_touch"))
+        for language in LANGUAGES
+    )
+    return Restatement(
+        cause=once.cause, event_id=once.what or None, watermark=None if once.at is None else moment(once.at),
+        net_before=was, net=net, why=en, why_fr=fr,
+    )  # fmt: skip
 
 
 def _part(credit: Credit) -> Part:
@@ -198,38 +238,47 @@ def _considered(touches: list[JourneyEvent], conversion: Conversion, filed: File
     found = []
     for touch in touches:
         if touch.t <= conversion.t:
-            window = ago(rules.window(touch.cls, touch.kind, touch.dims, conversion.type))
-            why = "eligible" if touch.event_id in eligible else _why_not(touch, touches, eligible, conversion, rules)[0]
-            age = ago(conversion.t - touch.t) if touch.t < conversion.t else "0"
+            window = span("en", rules.window(touch.cls, touch.kind, touch.dims, conversion.type))
+            why = "eligible"
+            if touch.event_id not in eligible:
+                why = _VERDICTS[_why_not(touch, touches, eligible, conversion, rules)]
+            age = span("en", conversion.t - touch.t) if touch.t < conversion.t else "0"
             found.append(Considered(touch_id=touch.event_id, age=age, window=window, verdict=why))
     return found
 
 
-def _passed_over(touches: list[JourneyEvent], conversion: Conversion, filed: Filed, rules: Rules) -> str:
+def _passed_over(
+    language: str, touches: list[JourneyEvent], conversion: Conversion, filed: Filed, rules: Rules
+) -> str:  # fmt: skip
     """The latest touch before the conversion that was not eligible, and why; "" when all were."""
     eligible = {touch.touch_id for touch in filed.touches}
     for touch in reversed(touches):
         if touch.t <= conversion.t and touch.event_id not in eligible:
-            return "; " + _why_not(touch, touches, eligible, conversion, rules)[1]
+            window = rules.window(touch.cls, touch.kind, touch.dims, conversion.type)
+            return "; " + text(
+                language, _why_not(touch, touches, eligible, conversion, rules), whose=whose(language, touch), name=FAST,
+                age=span(language, conversion.t - touch.t), window=span(language, window),
+            )  # fmt: skip
     return ""
+
+
+_VERDICTS = {
+    "older": "outside its window", "fast": f"filtered: {FAST}", "direct": "direct is excluded", "view": "gives way to a click",
+    "previous": "before the previous conversion", "not_then": "not eligible when filed",
+}  # fmt: skip
 
 
 def _why_not(
     touch: JourneyEvent, touches: list[JourneyEvent], eligible: set[str], conversion: Conversion, rules: Rules
-) -> tuple[str, str]:
-    """Why a touch is not eligible: in two words, and as part of a sentence."""
-    channel, network, _ = touch.dims
-    whose = f"{channel if network == '(none)' else network}'s {kind_and_sentiment(touch.kind)[0]}"
-    window = rules.window(touch.cls, touch.kind, touch.dims, conversion.type)
+) -> str:
+    """Why a touch is not eligible: the name of a phrase."""
     age = conversion.t - touch.t
-    if age > window:
-        return "outside its window", f"{whose} was {ago(age)} old and its window is {ago(window)}"
+    if age > rules.window(touch.cls, touch.kind, touch.dims, conversion.type):
+        return "older"
     if touch.cls in (CLICK, VISIT) and age < rules.fast_conversions:
-        return f"filtered: {FAST}", f"{whose} is filtered by {FAST}: it was {ago(age)} old"
+        return "fast"
     if touch.cls == DIRECT and rules.exclude_direct != "never":
-        return "direct is excluded", f"the direct visit {ago(age)} before is excluded"
+        return "direct"
     if touch.cls == VIEW and any(other.cls in (CLICK, VISIT) for other in touches if other.event_id in eligible):
-        return "gives way to a click", f"{whose} earns nothing beside a click"
-    if rules.since_previous:
-        return "before the previous conversion", f"{whose} came before the previous conversion"
-    return "not eligible when filed", f"{whose} was not eligible when the credit was filed"
+        return "view"
+    return "previous" if rules.since_previous else "not_then"

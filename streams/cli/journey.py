@@ -73,12 +73,14 @@ def _print(found: Journey) -> None:
         say(f"{other.touches} touch events and {other.conversions} conversions {way} {other.person}")
     if found.truncated:
         say(f"truncated: the journey grew too long, and touches up to {found.truncated} are gone")
+    if found.closed:
+        say(f"truncated: too many conversions; those up to {found.closed} stay as they are published")
     if found.touches:
         shown = table("time (UTC)", "class", "kind", "channel", "network", "campaign", "taken as", "event", "device")
         for touch in found.touches:
             shown.add_row(*row(
                 when(touch.t), touch.touch_class, touch.kind, touch.channel, touch.network, touch.campaign,
-                touch.taken_as, touch.event_id, (touch.device or "").removeprefix("a:"),
+                f"{touch.taken_as} of {touch.landing_of}" if touch.landing_of else touch.taken_as, touch.event_id, (touch.device or "").removeprefix("a:"),
             ))  # fmt: skip
         say()
         console().print(shown)
@@ -86,7 +88,11 @@ def _print(found: Journey) -> None:
         say()
         say(
             f"{when(conversion.t)}  {conversion.type} {conversion.name}: {conversion.net} {found.currency} net, {conversion.status}"
+            + (", truncated" if conversion.truncated else "")
         )
+        for once in conversion.restatements:
+            by = f" (when event time was at {once.watermark})" if once.watermark else ""
+            say(f"restated: {once.why}{by}")
         if conversion.touches:
             shown = table("touch", "age", "window", "")
             for one in conversion.touches:

@@ -3,7 +3,10 @@
 import { fill, h } from "./dom.js";
 import { money, modelName, placeName, stamp, typeName } from "./format.js";
 import { ask } from "./live.js";
+import { lang } from "./settings.js";
 import { known, t } from "./words.js";
+
+const inLanguage = (told, name) => (lang === "en" ? told[name] : told[`${name}_${lang}`]) || told[name];
 
 export class JourneyExplorer {
   constructor(form, place) {
@@ -50,7 +53,7 @@ export class JourneyExplorer {
     const steps = [...found.touches.map((touch) => ({ t: touch.t, touch })), ...found.conversions.map((conversion) => ({ t: conversion.t, conversion }))].sort((a, b) => a.t - b.t || (a.touch ? -1 : 1));
     fill(this.place, h("p", { class: "person" }, h("strong", {}, found.person), " — ", t("touches_n", { n: found.touches.length, m: found.conversions.length }), this.chosen ? ` · ${modelName(this.chosen)}` : ""),
       h("ol", { class: "steps" }, steps.map((step) => (step.touch ? this.touch(step.touch, earned) : this.conversion(step.conversion)))),
-      h("div", { class: "sentences", lang: "en" }, found.conversions.map((conversion) => h("p", {}, conversion.sentence))));
+      h("div", { class: "sentences" }, found.conversions.map((conversion) => h("p", {}, inLanguage(conversion, "sentence"), (conversion.restatements || []).map((once) => h("span", { class: "muted" }, ` ${t("restated_by")} ${inLanguage(once, "why")}.`))))));
   }
 
   touch(touch, earned) {

@@ -199,7 +199,7 @@ def states(nodes: dict[str, Node]) -> dict[str, Any]:
 
 def _state(conversion: Conversion) -> Conversion:
     filed = conversion.filed if conversion.gone is None else None
-    return conversion._replace(restated=False, filed=filed)
+    return conversion._replace(restated=False, filed=filed, history=())
 
 
 def features(driver: Driver) -> set[str]:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +26,13 @@ from attribution.nodes.state import Person
 from attribution.plan import Plan, most
 from attribution.replay import Replay
 from attribution.report import report
+from attribution.restated import CAUSES
 from models.errors import CATALOGUE
 from models.events import TOPICS
-from models.settings import Marketing, load_marketing
+from models.results import REASONS
+from models.settings import Conversion, Marketing, load_marketing
 from streams import demo as demo_module
-from streams.cli import root
+from streams.cli import phrases, root
 from streams.cli.explain import explain
 from streams.embedded import Broker, RedisServer, free_port
 from streams.files import InputError, InputRecord, by_time, key_of, read
@@ -495,6 +498,69 @@ def test_a_journey_ends_in_one_sentence_per_conversion() -> None:
     ]
 
 
+def test_a_journey_says_so_in_french_too() -> None:
+    early = CLICK | {"event_id": "c-0", "utm_source": "linkedin", "occurred_at": "2026-01-31T09:30:00+01:00"}
+    cancel = {"event_id": "x", "occurred_at": "2026-03-04T00:00:00Z", "type": "cancel", "order_id": "1042"}
+    lead = VISIT | {"event_id": "s", "type": "stage", "stage": "lead", "occurred_at": "2026-02-28T09:30:00Z"}
+    marketing = Marketing(conversions={"lead": Conversion()}, headline_models=("last_touch", "linear"))
+    replay = Replay(marketing)
+    for topic, event in (("clicks", CLICK), ("clicks", early), ("purchases", ORDER), ("touchpoints", lead)):
+        replay.take(topic, json.dumps(event).encode())
+    replay.finish()
+
+    def french() -> list[str]:
+        person = replay.nodes["a:device-7"]
+        return [told.sentence_fr for told in explain("a:device-7", person, marketing).conversions]  # type: ignore[arg-type]
+
+    assert french() == [
+        "last_touch crédite linkedin pour « lead » s : c’est le seul contact éligible, 28 jours avant.",
+        "last_touch crédite instagram pour l’achat 1042 : c’est le seul contact éligible, 2,4 jours avant; "
+        "le clic de linkedin avait 31 jours et sa fenêtre est de 30 jours.",
+    ]
+    replay.take("purchases", json.dumps(cancel).encode())
+    replay.finish()
+    assert french()[1] == "l’achat 1042 ne compte plus (annulation) : aucun contact n’est crédité."
+
+
+def test_a_journey_tells_each_restatement_and_why() -> None:
+    """In order of arrival: the order, a click that came late, one through a device that logs in later, a refund."""
+    marketing = Marketing(lateness="400d")
+    replay = Replay(marketing)
+    mine = {"customer_id": "ana", "anonymous_id": None}
+    late = CLICK | mine | {"event_id": "c-9", "utm_source": "linkedin", "occurred_at": "2026-03-01T12:00:00Z"}
+    login = VISIT | {"type": "identify", "event_id": "i", "customer_id": "ana", "occurred_at": "2026-03-01T12:00:00Z"}
+    refund = {
+        "event_id": "x",
+        "occurred_at": "2026-03-04T00:00:00Z",
+        "type": "refund",
+        "order_id": "1042",
+        "amount": "1",
+    }
+    for topic, event in (
+        ("purchases", ORDER | mine), ("clicks", late), ("clicks", CLICK), ("touchpoints", login), ("purchases", refund),
+    ):  # fmt: skip
+        replay.take(topic, json.dumps(event).encode())
+        replay.finish()
+    person = replay.nodes["c:ana"]
+    (told,) = explain("c:ana", person, marketing).conversions  # type: ignore[arg-type]
+    net = Decimal(told.gross) - 1
+    assert [(once.cause, once.event_id, once.why, once.why_fr) for once in told.restatements] == [
+        ("touch", "c-9", "linkedin's click came after the credit was filed",
+         "le clic de linkedin est arrivé après l’établissement du crédit"),
+        ("given", "c-1", "instagram's click came with a device that turned out to be this customer's",
+         "le clic de instagram est venu avec un appareil qui s’est révélé être celui de ce client"),
+        ("order", None, f"the order changed: net {told.gross} → {net}", f"la commande a changé : net {told.gross} → {net}"),
+    ]  # fmt: skip
+
+
+def test_every_cause_and_reason_has_its_phrase_in_both_languages() -> None:
+    names = [*REASONS, *(f"restated:{cause}" for cause in CAUSES)]
+    assert all(phrases.known(name) for name in names)
+    for name in names:
+        english, french = (phrases.text(language, name, whose="w", was="1", net="2") for language in phrases.LANGUAGES)
+        assert english != french
+
+
 def test_a_journey_says_of_each_touch_which_window_let_it_in_or_what_kept_it_out() -> None:
     early = CLICK | {"event_id": "c-0", "utm_source": "linkedin", "occurred_at": "2026-01-31T09:30:00+01:00"}
     email = VISIT | {"event_id": "e", "type": "email_open", "occurred_at": "2026-03-03T10:00:00Z"}
@@ -527,8 +593,8 @@ def test_a_journey_says_what_each_event_was_taken_as() -> None:
         replay.take("touchpoints", json.dumps(event).encode())
     replay.finish()
     found = explain("a:device-7", replay.nodes["a:device-7"], Marketing())  # type: ignore[arg-type]
-    assert [(seen.event_id, seen.taken_as) for seen in found.touches] == [
-        ("c-1", "touch"), ("l", "landing"), ("m", "same visit"), ("n", "filtered: no_consent"),
+    assert [(seen.event_id, seen.taken_as, seen.landing_of) for seen in found.touches] == [
+        ("c-1", "touch", None), ("l", "landing", "c-1"), ("m", "same visit", None), ("n", "filtered: no_consent", None),
     ]  # fmt: skip
 
 

@@ -26,9 +26,11 @@ from attribution.nodes.state import (
     Person,
     Refunded,
     Report,
+    Restated,
     Spare,
     TouchRef,
 )
+from attribution.restated import CAUSES
 from models.settings import HOUR, RULE_MODELS
 from streams.codec import (
     FORMAT,
@@ -76,6 +78,7 @@ def filed(draw: st.DrawFn) -> Filed:
 CONVERSIONS = st.builds(
     Conversion, TIMES, IDS, NAMES, IDS, MICROS, MICROS, maybe(MICROS), maybe(MICROS), maybe(st.booleans()), DIGESTS,
     maybe(st.sampled_from(["cancelled", "refunded"])), st.booleans(), NAMES, maybe(st.booleans()), maybe(filed()),
+    st.lists(st.builds(Restated, st.sampled_from(CAUSES), IDS, maybe(TIMES), MICROS, MICROS), max_size=2).map(tuple),
 )  # fmt: skip
 PERSONS = st.builds(
     Person,
