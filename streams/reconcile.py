@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -47,33 +47,58 @@ class Reconciled(Struct, kw_only=True):
         return not (self.missing or self.extra or self.different)
 
 
-def read_orders(path: Path, id_column: str, amount_column: str) -> dict[str, int]:
-    """Own micros by order id; lines of one order are summed. Raises InputError naming the line, the column and the fix."""
+def read_orders(
+    path: Path, id_column: str, amount_column: str, progressed: Callable[[int], None] = lambda done: None
+) -> dict[str, int]:
+    """Own micros by order id; lines of one order are summed. Raises InputError naming the line, the column and the fix.
+
+    Columns are separated by commas, semicolons or tabs, whichever the header has most of. `progressed` is told how many lines are read.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.DictReader(file)
+            header = file.readline()
+            if not header.strip():
+                raise InputError(f"{path}: is empty; the first line names the columns, such as order_id,revenue")
+            file.seek(0)
+            lines = csv.DictReader(file, delimiter=max(",;\t", key=header.count))
+            names = lines.fieldnames or ()
             for column, option in ((id_column, "--id"), (amount_column, "--amount")):
-                if column not in (lines.fieldnames or ()):
-                    has = ", ".join(lines.fieldnames or ()) or "none"
-                    raise InputError(f"{path}: no column {column!r}; name yours with {option} (it has {has})")
+                if names.count(column) != 1:
+                    count = "no column" if column not in names else "more than one column"
+                    raise InputError(
+                        f"{path}: {count} {column!r}; name yours with {option} (it has {', '.join(names)})"
+                    )
             found: dict[str, int] = {}
-            for line in lines:
+            for n, line in enumerate(lines):
                 order_id, text = (line[id_column] or "").strip(), (line[amount_column] or "").strip()
                 where = f"{path}:{lines.line_num}"
+                if None in line:
+                    raise InputError(
+                        f"{where}: more fields than the header has; put a field that has a comma in quotes"
+                    )
                 if not order_id:
                     raise InputError(f"{where}: {id_column} is empty")
-                try:
-                    amount = Decimal(text)
-                except InvalidOperation:
-                    amount = Decimal("NaN")
-                if not amount.is_finite() or abs(amount) > 10**12:
-                    raise InputError(f"{where}: {amount_column}: {text!r} is not an amount such as 99.90")
-                found[order_id] = found.get(order_id, 0) + to_micros(amount)
+                found[order_id] = found.get(order_id, 0) + _micros(text, f"{where}: {amount_column}")
+                if n % 10_000 == 0:
+                    progressed(n)
+            if not found:
+                raise InputError(f"{path}: has a header and no orders")
             return found
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a CSV file in UTF-8: {error}") from None
+
+
+def _micros(text: str, where: str) -> int:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or abs(amount) > 10**12:
+        fix = ": digits and a point, no currency, no other separators"
+        raise InputError(f"{where}: {text!r} is not an amount such as 99.90{fix if text else ''}")
+    return to_micros(amount)
 
 
 def reconcile(theirs: dict[str, int], ours: dict[str, Standing], *, net: bool) -> Reconciled:
@@ -103,9 +128,18 @@ def reconcile(theirs: dict[str, int], ours: dict[str, Standing], *, net: bool) -
 
 
 async def known_orders(
-    redis: Redis, generation: int, partitions: int, wanted: Iterable[str], span: tuple[int, int] | None
+    redis: Redis,
+    generation: int,
+    partitions: int,
+    wanted: Iterable[str],
+    span: tuple[int, int] | None,
+    progressed: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Standing]:
-    """The orders wanted, and with a `span` of event time [start, end) all others in it: for those, all orders are looked through."""
+    """The orders wanted, and with a `span` of event time [start, end) all others in it: for those, all orders are looked through.
+
+    `progressed` is told how many are looked at.
+    """
+    looked = 0
     found: dict[str, Standing] = {}
     keys: dict[int, list[str]] = {partition: [] for partition in range(partitions)}
     for order_id in wanted:
@@ -127,4 +161,6 @@ async def known_orders(
                 stands = standing(node) if isinstance(node, Order) else None
                 if stands is not None and (key in asked or (span is not None and span[0] <= stands.t < span[1])):
                     found[key.removeprefix("n:o:")] = stands
+            looked += len(part)
+            progressed(looked)
     return found

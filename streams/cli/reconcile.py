@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,19 @@ import msgspec
 import typer
 
 from models.settings import Infrastructure
-from streams.cli.common import FAILED, Failure, Json, RedisUrl, Usage, console, infrastructure, row, say, table
+from streams.cli.common import (
+    FAILED,
+    Failure,
+    Json,
+    RedisUrl,
+    Usage,
+    console,
+    infrastructure,
+    progress,
+    row,
+    say,
+    table,
+)
 from streams.cli.reach import bare, redis_reachable
 from streams.reconcile import Difference, Reconciled, known_orders, read_orders, reconcile
 from streams.security import redis_options
@@ -60,10 +73,12 @@ def command(
     span = None if since is None else (_day("--since", since), 1 << 62 if until is None else _day("--until", until))
     if until is not None and since is None:
         raise Usage("--until: give --since too")
-    theirs = read_orders(orders, id_column, amount_column)
+    with progress("reading") as bar:
+        theirs = read_orders(orders, id_column, amount_column, bar)
     infra = infrastructure(redis_url=redis_url)
     redis_reachable(infra.redis_url, **redis_options(infra))
-    found = asyncio.run(_compare(infra, theirs, span, net))
+    with progress("comparing") as bar:
+        found = asyncio.run(_compare(infra, theirs, span, net, bar))
     if json:
         say(msgspec.json.encode(found).decode())
     else:
@@ -80,7 +95,11 @@ def _day(option: str, text: str) -> int:
 
 
 async def _compare(
-    infra: Infrastructure, theirs: dict[str, int], span: tuple[int, int] | None, net: bool
+    infra: Infrastructure,
+    theirs: dict[str, int],
+    span: tuple[int, int] | None,
+    net: bool,
+    progressed: Callable[[int], None],
 ) -> Reconciled:
     from models.settings import Marketing
     from streams.generations import located
@@ -95,7 +114,8 @@ async def _compare(
                 f"no worker has used {bare(infra.redis_url)} yet (generation {generation}): there are no orders in it"
             )
         partitions = Marketing.from_text(known[max(known)]).topics.journey_events
-        return reconcile(theirs, await known_orders(redis, generation, partitions, theirs, span), net=net)
+        ours = await known_orders(redis, generation, partitions, theirs, span, progressed)
+        return reconcile(theirs, ours, net=net)
     finally:
         await redis.aclose()
 

@@ -18,6 +18,7 @@ from streams.blocks import partition_of
 from streams.cli import root
 from streams.codec import Names, pack_node
 from streams.embedded import RedisServer
+from streams.reconcile import read_orders
 from streams.tables import connect, journey_tag, register_config
 
 PARTITIONS = Marketing().topics.journey_events
@@ -115,6 +116,19 @@ def test_after_refunds_and_inside_the_dates(tmp_path: Path, url: str) -> None:
     assert (code, [one["order_id"] for one in found["extra"]]) == (1, ["D"])
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_columns_may_be_separated_in_three_ways(tmp_path: Path, url: str, separator: str) -> None:
+    text = "order_id,note,revenue\nA,x,100\nB,y,100\n".replace(",", separator)
+    assert told(listed(tmp_path, text), "--redis-url", url)[1]["matched"] == 2
+
+
+def test_a_long_file_tells_how_far_it_is(tmp_path: Path) -> None:
+    file = listed(tmp_path, "order_id,revenue\n" + "".join(f"o{n},1\n" for n in range(25_000)))
+    heard: list[int] = []
+    assert len(read_orders(file, "order_id", "revenue", heard.append)) == 25_000
+    assert heard == [0, 10_000, 20_000]
+
+
 def test_the_screen_counts_and_lists(tmp_path: Path, url: str) -> None:
     code, out, _ = run(listed(tmp_path, "order_id,revenue\nA,99\nX,1\n"), "--redis-url", url)
     assert code == 1
@@ -129,6 +143,16 @@ def test_the_screen_counts_and_lists(tmp_path: Path, url: str) -> None:
         ("order_id,total\nA,1\n", (), "no column 'revenue'; name yours with --amount"),
         ("order_id,revenue\nA,1\nB,x\n", (), "orders.csv:3: revenue: 'x' is not an amount"),
         ("order_id,revenue\n,1\n", (), "orders.csv:2: order_id is empty"),
+        ("", (), "orders.csv: is empty; the first line names the columns"),
+        ("\n\n", (), "orders.csv: is empty"),
+        ("order_id,revenue\n", (), "orders.csv: has a header and no orders"),
+        ("order_id,revenue,revenue\nA,1,2\n", (), "more than one column 'revenue'"),
+        ("order_id,revenue\nA,1,234\n", (), "orders.csv:2: more fields than the header has"),
+        ("order_id;revenue\nA;1,50\n", (), "'1,50' is not an amount such as 99.90: digits and a point"),
+        ("order_id,revenue\nA,\u20ac5\n", (), "is not an amount such as 99.90: digits and a point"),
+        ("order_id,revenue\nA,1e13\n", (), "'1e13' is not an amount"),
+        ("order_id,revenue\nA\n", (), "orders.csv:2: revenue: '' is not an amount"),
+        ('order_id,revenue\n"A,1\n', (), "revenue: '' is not an amount"),
         ("order_id,revenue\n", ("--since", "March"), "--since: 'March' is not a date"),
         ("order_id,revenue\n", ("--until", "2026-03-01"), "--until: give --since too"),
     ],
