@@ -37,7 +37,7 @@ from attribution.nodes import device, order, person
 from attribution.nodes.base import Folded
 from attribution.nodes.state import Person
 from attribution.visitors import ALL, converted, visitors
-from models.settings import DAY, Marketing, Topics, load_marketing
+from models.settings import DAY, Lookback, Marketing, Topics, load_marketing
 from models.wire import CancelReport, RefundReport
 from streams.cli.explain import explain
 from tests.core.driver import Driver
@@ -273,6 +273,7 @@ OFF: dict[str, Off] = {
     "robot_is_bounded": setting(journey_max=500),
     "new_and_returning": setting(history_since="2025-12-01"),
     "more_orders_than_visits": patched(folds, "visitor_facts", each_order_a_visitor),
+    "stage_with_its_own_window": setting(lookback=Lookback()),
     "b2b_path": setting(lead_stage="signup", opportunity_stage="demo"),
 }
 
