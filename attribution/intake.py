@@ -214,7 +214,7 @@ class Intake:
         flags = self._filters.flags(event)
         entries: tuple[AnyEntry, ...] = ()
         if kind == "survey_response":
-            answer = self._survey(event, t, offset, digest, person)
+            answer = self._survey(event, t, offset, digest, "" if self._nameless(event) else person)
             entries = () if answer is None else (answer,)
         elif kind == "stage":
             if not event.stage:

@@ -57,8 +57,8 @@ deadline = {deadline}
 """What the demo's shop wants to hear of, beside the simulated market's configuration."""
 
 TOKEN = "demo"
-FORGET_KEY = "no secret: all of a demo is gone with it"
 """Opens the journeys of the simulated shop's persons on the page: they are of nobody."""
+FORGET_KEY = "no secret: all of a demo is gone with it"
 
 ORDERS_A_DAY = 0.02  # of each person
 _COLUMNS = {

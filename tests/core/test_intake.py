@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -242,6 +243,14 @@ def test_entries_carry_what_the_event_says() -> None:
     assert (counted.kind, counted.amount, counted.reported) == ("counters", 0, (("clicks", 3),))
     for kind in ("identify", "survey_response"):
         assert take("touchpoints", VISIT | {"type": kind}).entry is None
+
+
+def test_an_answer_is_its_persons_unless_nothing_may_be_stored_of_them() -> None:
+    answer = VISIT | {"type": "survey_response", "question": "nps", "score": 9}
+    drops = Intake(msgspec.convert({"privacy": {"without_consent": "drop_ids"}}, Marketing))
+    for consent, intake, person in ((True, drops, "a:d1"), (False, drops, ""), (False, INTAKE, "a:d1")):
+        taken = intake.take("touchpoints", json.dumps(answer | {"consent": consent}).encode(), NO_CLOCK, 0).entry
+        assert (taken.key, taken.person) == ("q:e1", person)
 
 
 def test_forget_tells_every_partition_whom_it_names() -> None:

@@ -37,7 +37,7 @@ from attribution.nodes import device, order, person
 from attribution.nodes.base import Folded
 from attribution.nodes.state import Person
 from attribution.visitors import ALL, converted, visitors
-from models.settings import DAY, Lookback, Marketing, Topics, load_marketing
+from models.settings import DAY, Lookback, Marketing, Privacy, Topics, load_marketing
 from models.wire import CancelReport, RefundReport
 from streams.cli.explain import explain
 from tests.core.driver import Driver
@@ -274,6 +274,10 @@ OFF: dict[str, Off] = {
     "new_and_returning": setting(history_since="2025-12-01"),
     "more_orders_than_visits": patched(folds, "visitor_facts", each_order_a_visitor),
     "stage_with_its_own_window": setting(lookback=Lookback()),
+    "forgotten_with_her_devices": patched(
+        intake.Intake, "_forget", lambda self, event, t, offset: intake.Taken((), t, "")
+    ),
+    "ids_dropped_without_consent": setting(privacy=Privacy(without_consent="keep_ids")),
     "b2b_path": setting(lead_stage="signup", opportunity_stage="demo"),
 }
 

@@ -3,6 +3,7 @@ of the workers. Whenever the event comes, and after a rebuild, a retry or a loss
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -13,14 +14,18 @@ from typing import Any
 
 import pytest
 from faust.types import TP
+from pydantic import SecretStr
 
 from attribution.forgetting import keyed_hash
+from models.errors import ConfigError
 from models.results import FORGOTTEN
 from models.settings import Conversion, Marketing, Topics
 from streams.api import Wanted
 from streams.codec import Names, unpack_cell
 from streams.embedded import RedisServer
+from streams.forgetting import check_forget_key
 from streams.journeys import keys_of
+from streams.tables import connect
 from streams.testing import Driver
 
 KEY = "a key for this test"
@@ -379,3 +384,25 @@ def test_without_a_key_nobody_can_be_forgotten_and_the_event_waits(
         driver.run_until_settled()
         assert {(topic, code) for topic, _, _, code in driver.dead_letters()} == {("touchpoints", "no_forget_key")}
         assert driver.state(f"c:{CUSTOMER}") is not None
+
+
+@pytest.mark.parametrize("other", [None, "another key than before"])
+def test_a_worker_with_another_key_or_none_does_not_start(redis: RedisServer, other: str | None) -> None:
+    """It could not read the list, and would let everybody come back."""
+    with started(redis) as driver:
+        driver.start("a")
+        pipe(driver, *anna(), FORGET)
+        driver.run_until_settled()
+        driver.stop("a")
+    key = None if other is None else SecretStr(other)
+    with pytest.raises(ConfigError, match="PARCOURS_FORGET_KEY: not"):
+        asyncio.run(checked(redis, key))
+    asyncio.run(checked(redis, SecretStr(KEY)))
+
+
+async def checked(redis: RedisServer, key: SecretStr | None) -> None:
+    client = connect(redis.url)
+    try:
+        await check_forget_key(client, key)
+    finally:
+        await client.aclose()

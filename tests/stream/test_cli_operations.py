@@ -27,12 +27,19 @@ from streams.tables import connect, ingest_tag, journey_tag, register_config
 from streams.topics import journey_topic, logical, wanted
 
 T = TypeVar("T")
-COMMANDS = ("dlq list", "dlq retry", "sources", "sources list", "sources reset", "rebuild")
+COMMANDS = ("dlq list", "dlq retry", "sources", "sources list", "sources reset", "forget", "rebuild")
 
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PARCOURS_KAFKA_URL", "PARCOURS_REDIS_URL", "PARCOURS_CONFIG", "PARCOURS_GENERATION", "COLUMNS"):
+    for name in (
+        "PARCOURS_KAFKA_URL",
+        "PARCOURS_REDIS_URL",
+        "PARCOURS_CONFIG",
+        "PARCOURS_FORGET_KEY",
+        "PARCOURS_GENERATION",
+        "COLUMNS",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -64,6 +71,9 @@ def test_help_shows_examples_whose_options_exist(name: str) -> None:
         (["sources", "reset", "journey-events", "0"], "parcours rebuild"),
         (["sources", "reset", "clicks", "0", "--to", "newest"], "--to: 'newest' is neither 'earliest' nor an offset"),
         (["rebuild", "--since", "2026-01-01", "--drop", "0"], "exclude one another"),
+        (["forget"], "say whom: --customer-id, --anonymous-id, or both"),
+        (["forget", "--customer-id", " "], "--customer-id: it is empty"),
+        (["forget", "--sweep"], "--sweep: set PARCOURS_FORGET_KEY as for the workers"),
         (["rebuild", "--since", "yesterday"], "--since: 'yesterday' is not a date such as 2026-01-31"),
     ],
 )
