@@ -20,8 +20,8 @@ from models.errors import ConfigError
 from models.settings import Marketing
 from models.wire import FORMAT, Block, encode
 from streams.blocks import partition_of
+from streams.erasing import FORGOTTEN_SET
 from streams.logs import Kafka, records
-from streams.stitch import FORGOTTEN_SET
 from streams.tables import Tables, configs, journey_tag
 
 _KEY = "{parcours}forget_key"

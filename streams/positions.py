@@ -18,10 +18,11 @@ from models.errors import ConfigError
 from models.settings import Infrastructure, Marketing
 from streams.caches import bucket_of
 from streams.codec import FORMAT, Names
+from streams.erasing import FORGOTTEN_SET
 from streams.ingest import SourcePartition
 from streams.metrics import Metrics
 from streams.outbox import Outbox
-from streams.stitch import FORGOTTEN_SET, JourneyPartition
+from streams.stitch import JourneyPartition
 from streams.tables import Claimed, Committed, Refused, Tables, ingest_tag, is_away, journey_tag, note_config, retrying
 from streams.topics import logical
 

@@ -13,26 +13,26 @@ from typing import NamedTuple
 
 import msgspec
 
-from attribution.cohorts import CUSTOMER_KEPT
 from attribution.eligible import truncated
 from attribution.erasure import Erased, erase, screen
 from attribution.facts import Fact
-from attribution.fold import RETENTION, event_time, expires, fold
+from attribution.fold import event_time, expires, fold
 from attribution.forgetting import Forgotten, everywhere
 from attribution.newness import forgotten, is_mark
 from attribution.nodes.base import NEVER, Context
 from attribution.nodes.state import Conversion, Node, Person
-from attribution.outcome import describe, nameless
+from attribution.outcome import describe
 from attribution.reach import SEEN
 from attribution.rollups import Bucket, Calendar
 from attribution.rules import Rules
 from attribution.watermarks import Progress, announcing_partitions, expected_sources, split_source
-from models.errors import ConfigError, Rejected
-from models.results import FORGOTTEN, Attribution
+from models.errors import Rejected
+from models.results import Attribution
 from models.settings import DAY, Marketing
 from models.wire import AnyEntry, Block, Forget, Mark, OrderReport, Survey, Touch, decode_block, source_id
-from streams.caches import Cells, Nodes, mentioned
+from streams.caches import Cells, Nodes
 from streams.codec import Names
+from streams.erasing import Erasing
 from streams.metrics import Metrics
 from streams.outbox import Headers, Outbox, letter_headers
 from streams.reach import Sightings
@@ -43,10 +43,6 @@ SWEEP_MAX = 500
 ATTRIBUTION_MAX = 4_000_000
 NAMES_MAX = 10_000
 """Names a partition interns before touches of further campaigns go under `(other)`: names come from events."""
-PUBLISHED = "@"
-"""Before a conversion id among those that mention a person: it was published of the person, and has moved to another."""
-FORGOTTEN_SET = "forgotten"
-"""The forget list of a partition: a set of keyed hashes."""
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -58,19 +54,6 @@ class Piece(NamedTuple):
     block: Block
     start: int
     stop: int
-
-
-class Concerned:
-    """What of a partition is to be looked at when `persons` are forgotten.
-
-    `nodes` are theirs and those that mention them, as far as there are any; `published` are (conversion id, person) of which it was said that
-    they have moved on.
-    """
-
-    def __init__(self) -> None:
-        self.persons: set[str] = set()
-        self.nodes: set[str] = set()
-        self.published: set[tuple[str, str]] = set()
 
 
 class Result(NamedTuple):
@@ -88,15 +71,10 @@ class Chunk:
         self.facts: list[Fact] = []
         self.moves: list[AnyEntry] = []
         self.results: dict[tuple[str, str], Result] = {}
-        self.left: dict[tuple[str, str], tuple[Conversion | None, tuple[int, int, int]]] = {}
-        """Published, and now of a forgotten person; None when nothing of it is to stay on record."""
         self.letters: list[tuple[str, bytes | None, bytes | None, Headers]] = []
         self.touched: dict[str, Node] = {}
         self.created: set[str] = set()
-        self.erased: set[str] = set()
-        self.forgotten: list[bytes] = []
-        self.concerned = Concerned()
-        self.moved: list[tuple[str, str]] = []
+        self.erasing = Erasing()
         self.config: str | None = None
         # Counted when the commit has applied: a chunk that is redone counts once.
         self.dropped: Counter[str] = Counter()
@@ -195,15 +173,16 @@ class JourneyPartition:
 
     async def _chunk(self, pieces: list[Piece], end: int | None = None) -> Outcome:
         keys = {entry.key for piece in pieces for entry in piece.block.entries[piece.start : piece.stop]}
-        concerned = await self._concerned(pieces)
-        keys |= concerned.nodes
+        chunk = Chunk()
+        for piece in pieces:
+            if piece.stop - piece.start == 1 and isinstance(entry := piece.block.entries[piece.start], Forget):
+                await chunk.erasing.look_up(entry, self._tables, self._forgotten)
+        keys |= chunk.erasing.nodes
         # Nodes that were read after Redis went back, or after another worker claimed, are not those of our position: moves
         # and results made of them would be in Kafka before the commit could refuse them.
         self._nodes.weights.limit = self._cache - min(self._cells.weight, self._cache // 2)
         if await self._nodes.gather(keys) and not await self.stands():
             return await self._refusal()
-        chunk = Chunk()
-        chunk.concerned = concerned
         progress = msgspec.structs.replace(
             self.progress,
             applied=dict(self.progress.applied),
@@ -215,7 +194,7 @@ class JourneyPartition:
         writes = Writes()
         await self._sweep(progress, writes, chunk)
         self._nodes.write(chunk.touched, writes, self._index(chunk, progress))
-        self._write_erased(chunk, progress, writes)
+        chunk.erasing.write(self._nodes, progress, self._rules, writes)
         await self._cells.write(chunk.facts, self._calendar, progress.highest, writes)
         await self._sightings.write(self._calendar, progress.highest, writes)
         for number, packed in self._names.fresh.items():
@@ -238,27 +217,6 @@ class JourneyPartition:
             self._count(chunk)
             self._metrics.applied(self.partition, count, progress, [piece.block.published for piece in pieces])
         return committed.outcome
-
-    async def _concerned(self, pieces: list[Piece]) -> Concerned:
-        """What of this partition those concern who are to be forgotten in these pieces."""
-        found = Concerned()
-        for piece in pieces:
-            for entry in piece.block.entries[piece.start : piece.stop]:
-                if type(entry) is Forget:
-                    if self._forgotten is None:
-                        raise ConfigError(
-                            "somebody is to be forgotten, and PARCOURS_FORGET_KEY is not set for this worker"
-                        )
-                    for person in entry.persons:
-                        found.persons.add(person)
-                        for member in await self._tables.smembers(mentioned(person)):
-                            name = member.decode()
-                            if name.startswith(PUBLISHED):
-                                found.published.add((name.removeprefix(PUBLISHED), person))
-                            else:
-                                found.nodes.add(name)
-        found.nodes |= found.persons
-        return found
 
     async def _refusal(self) -> Outcome:
         """Why we no longer stand: what a commit that changes nothing is answered."""
@@ -359,7 +317,7 @@ class JourneyPartition:
         cut = isinstance(node, Person) and truncated(node, conversion, self._rules)
         chunk.results[conversion.id, person] = Result(conversion, (self._generation, offset, index), cut)
         if conversion.gone == "moved":
-            chunk.moved.append((conversion.id, person))
+            chunk.erasing.moved.append((conversion.id, person))
 
     def _tell(self, moves: Iterable[AnyEntry], offset: int, index: int, chunk: Chunk) -> None:
         for i, move in enumerate(moves):
@@ -371,11 +329,9 @@ class JourneyPartition:
         fresh = self._forgotten.add(entry.persons, entry.hashes)
         if not fresh:
             return
-        chunk.forgotten += fresh
-        nodes = {key: self._nodes.get(key) for key in sorted(chunk.concerned.nodes)}
+        chunk.erasing.hashes += fresh
+        nodes = {key: self._nodes.get(key) for key in sorted(chunk.erasing.nodes)}
         self._take(erase(nodes, self._forgotten, context), offset, index, chunk)
-        for published in chunk.concerned.published:
-            chunk.left.setdefault(published, (None, (self._generation, offset, index)))
 
     def _take(self, erased: Erased, offset: int, index: int, chunk: Chunk) -> None:
         """What forgetting did to nodes: into the chunk, and to the other partitions."""
@@ -385,18 +341,18 @@ class JourneyPartition:
             self._nodes.put(key, node)
             if node is None:
                 chunk.touched.pop(key, None)
-                chunk.erased.add(key)
+                chunk.erasing.gone.add(key)
             else:
                 chunk.touched[key] = node
         chunk.facts += erased.facts
-        chunk.forgotten += self._forgotten.add(erased.orders)
+        chunk.erasing.hashes += self._forgotten.add(erased.orders)
         told = everywhere(erased.devices, len(self._partitions)) if erased.devices else []
         self._tell([*erased.moves, *told], offset, index, chunk)
         for person, conversion in erased.changed:
             self._publish(person, conversion, self._nodes.get(person), offset, index, chunk)
         for person, conversion in erased.left:
             chunk.results.pop((conversion.id, person), None)
-            chunk.left[conversion.id, person] = (conversion if conversion.gone is None else None, version)
+            chunk.erasing.left[conversion.id, person] = (conversion if conversion.gone is None else None, version)
 
     def _letter(self, entry: AnyEntry, source: str, reason: Rejected, chunk: Chunk) -> None:
         """A dead letter for an entry: the original stays in its topic, so this carries what the log has of it."""
@@ -420,42 +376,11 @@ class JourneyPartition:
                 chunk.published[attribution.status] += 1
                 values[f"{conversion_id}|{person}".encode()] = self._fitting(attribution)
             await self._outbox.values("attributions", values)
-        if chunk.left:
-            await self._outbox.values("attributions", self._nameless(chunk))
+        if chunk.erasing.left and self._forgotten is not None:
+            currency = self.marketing.reporting_currency
+            await self._outbox.values("attributions", chunk.erasing.values(self._forgotten, currency, self._fitting))
         if chunk.letters:
             await self._outbox.dead_letters(chunk.letters)
-
-    def _nameless(self, chunk: Chunk) -> dict[bytes, bytes | None]:
-        """What was published of persons who are forgotten: nothing under the old key, the same money under one that names nobody."""
-        assert self._forgotten is not None
-        values: dict[bytes, bytes | None] = {}
-        for (conversion_id, person), (conversion, version) in chunk.left.items():
-            key = f"{conversion_id}|{person}"
-            values[key.encode()] = None
-            if conversion is not None:
-                # Made by the secret, so that sent again it is the same, and nobody can find it from an id.
-                name = f"f:{self._forgotten.hash(key).hex()}"
-                attribution = nameless(describe(person, conversion, self.marketing.reporting_currency, version), name)
-                values[f"{name}|{FORGOTTEN}".encode()] = self._fitting(attribution)
-        return values
-
-    def _write_erased(self, chunk: Chunk, progress: Progress, writes: Writes) -> None:
-        """Remove what is forgotten: nodes, where they wait for their expiry, and who mentions them. Add to the forget list.
-
-        What was published of a conversion that has moved to another person is found by whom it was published of, too.
-        """
-        for conversion_id, person in chunk.moved:
-            writes.sadd.setdefault(mentioned(person), []).append(PUBLISHED + conversion_id)
-        writes.deletes.update(map(mentioned, chunk.concerned.persons))
-        if chunk.forgotten:
-            writes.sadd[FORGOTTEN_SET] = [*chunk.forgotten]
-        for key in sorted(chunk.erased):
-            self._nodes.delete(key, writes)
-        if chunk.erased and progress.swept:
-            # On which of these days a node was to be looked at is not known: it is in one of them.
-            keep = max(CUSTOMER_KEPT, RETENTION, self._rules.keep) // DAY + 3
-            for day in range(progress.swept, max(progress.highest // DAY + keep, progress.swept + 1) + 1):
-                writes.srem.setdefault(f"x:{day}", []).extend(sorted(chunk.erased))
 
     def _fitting(self, attribution: Attribution) -> bytes:
         """An attribution as JSON; without the credits of all but the first headline model when it would not fit its topic."""

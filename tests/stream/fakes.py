@@ -22,10 +22,11 @@ from models.settings import Marketing
 from models.wire import AnyEntry, Block, Configured, decode_block, encode
 from streams.caches import COSTS, bucket_of, mentioned
 from streams.codec import Names, unpack_cell, unpack_node
+from streams.erasing import FORGOTTEN_SET, PUBLISHED
 from streams.metrics import Metrics
 from streams.outbox import Outbox
 from streams.reach import INDEX
-from streams.stitch import FORGOTTEN_SET, PUBLISHED, JourneyPartition
+from streams.stitch import JourneyPartition
 from streams.tables import Committed, Outcome, Position, Writes
 
 TOKEN = "token"
