@@ -108,7 +108,17 @@ def test_every_panel_has_a_finite_value_and_one_is_computed_again(
         )
         until(f"orders are {orders(small)}", lambda: value("journeys", "New and returning") == orders(small), 60)
         epoch = int(one.redis().get("{parcours:0}epoch") or one.redis().get("{parcours:1}epoch"))
-        assert value("pipeline", "Leader") == epoch
+        assert prometheus.query("parcours_leader_epoch")[0][1] == epoch
+        assert value("pipeline", "Leader") == 1
+        # One click and one order more, at the end: what is credited and counted moves by just that.
+        at = end(small).isoformat()
+        who = {"customer_id": "somebody new", "occurred_at": at}
+        bought = {"type": "order", "event_id": "more", "order_id": "more", "revenue": "50", "currency": "EUR"}
+        touched = {"event_id": "more-click", "channel": "Email", "network": "newsletter", "campaign": "more"}
+        one.publish([("clicks", json.dumps(touched | who).encode()), ("purchases", json.dumps(bought | who).encode())])
+        more = pytest.approx(float(revenue(small)) + 50)
+        until("the revenue has moved", lambda: value("parcours", "Revenue") == more, 60)
+        until("orders have moved", lambda: value("journeys", "New and returning") == orders(small) + 1, 60)
         # The last events once more, as trackers do: nothing changes but what counts traffic.
         until("a scrape counted the events", lambda: prometheus.query("sum(parcours_events_total) > 0"), 60)
         one.publish(small.items[-300:], small.timestamps())
