@@ -376,9 +376,14 @@ def test_a_journey_needs_the_token(browser: WebDriver, site: Make) -> None:
     ask("c:42", TOKEN)
     until(browser, "return document.querySelectorAll('#journey .step').length === 3")
     shown = text(browser, "#journey")
-    for words in ("Touch events: 2 · conversions: 1", "earned 100 %", "last_non_direct credits google", HOSTILE):
+    for words in ("Touch events: 2 · conversions: 1", "earned 100 %", "last_non_direct credits google", HOSTILE, "Restated: instagram's impression"):
         assert words in shown
     assert TOKEN not in browser.current_url
+    browser.find_element(By.CSS_SELECTOR, "[data-lang='fr']").click()
+    shown = text(browser, "#journey")
+    for words in ("last_non_direct crédite google pour l’achat 7", "Révisé : l’impression de instagram"):
+        assert words in shown
+    browser.find_element(By.CSS_SELECTOR, "[data-lang='en']").click()
     ask("c:43", TOKEN)
     until(
         browser,
@@ -417,6 +422,8 @@ JOURNEY = {
     "conversions": [
         {"conversion_id": "o:7", "type": "purchase", "name": "7", "occurred_at": "2026-02-03T10:00:00Z", "t": 3, "status": "attributed", "reason": None, "gross": "80", "net": "80",
          "credits": {"last_non_direct": [{"touch_id": "t2", "channel": "Paid Search", "network": "google", "campaign": "brand", "conversions": "1", "revenue": "80", "percent": "100 %"}]},
-         "sentence": "last_non_direct credits google for purchase 7 because it is the last eligible touch that is not direct, 1 day before."},
+         "restatements": [{"why": "instagram's impression came after the credit was filed", "why_fr": "l’impression de instagram est arrivé après l’établissement du crédit"}],
+         "sentence": "last_non_direct credits google for purchase 7 because it is the last eligible touch that is not direct, 1 day before.",
+         "sentence_fr": "last_non_direct crédite google pour l’achat 7 : c’est le dernier contact éligible qui n’est pas direct, 1 jour avant."},
     ],
 }  # fmt: skip
