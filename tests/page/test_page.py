@@ -376,7 +376,13 @@ def test_a_journey_needs_the_token(browser: WebDriver, site: Make) -> None:
     ask("c:42", TOKEN)
     until(browser, "return document.querySelectorAll('#journey .step').length === 3")
     shown = text(browser, "#journey")
-    for words in ("Touch events: 2 · conversions: 1", "earned 100 %", "last_non_direct credits google", HOSTILE, "Restated: instagram's impression"):
+    for words in (
+        "Touch events: 2 · conversions: 1",
+        "earned 100 %",
+        "last_non_direct credits google",
+        HOSTILE,
+        "Restated: instagram's impression",
+    ):
         assert words in shown
     assert TOKEN not in browser.current_url
     browser.find_element(By.CSS_SELECTOR, "[data-lang='fr']").click()
