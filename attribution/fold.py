@@ -13,7 +13,7 @@ from attribution.nodes.cost import fold_cost
 from attribution.nodes.order import fold_refund, fold_report
 from attribution.nodes.state import Answer, CostRow, Node, Order, Person
 from attribution.nodes.survey import fold_survey
-from attribution.restated import remember
+from attribution.restated import remember, unsay
 from attribution.rules import Rules
 from attribution.visitors import visitor_facts
 from models.settings import DAY
@@ -86,6 +86,8 @@ def fold(node: Node, entry: AnyEntry, context: Context) -> Folded:
     folded = told(entry.key, node, _FOLDS[type(entry)](node, entry, context), context)
     if folded.changed:
         remember(node, folded, entry, context)
+    if type(entry) is Withdrawal:
+        unsay(folded, entry.what.removeprefix("s:") if entry.conversion else entry.what)
     return folded
 
 

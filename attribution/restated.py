@@ -38,6 +38,23 @@ def remember(before: Node, folded: Folded, entry: AnyEntry, context: Context) ->
         folded.changed = [now.get(conversion.id, conversion) for conversion in folded.changed]
 
 
+def unsay(folded: Folded, what: str) -> None:
+    """An event was taken back: it is another person's, so no conversion says any more that it was restated by it."""
+    person = folded.node
+    if not isinstance(person, Person):
+        return
+    now = {
+        conversion.id: conversion._replace(
+            history=tuple(one._replace(what="") if one.what == what else one for one in conversion.history)
+        )
+        for conversion in person.conversions
+        if any(one.what == what for one in conversion.history)
+    }
+    if now:
+        folded.node = person._replace(conversions=tuple(now.get(one.id, one) for one in person.conversions))
+        folded.changed = [now.get(one.id, one) if one.gone is None else one for one in folded.changed]
+
+
 def _restated(known: Conversion, conversion: Conversion, entry: AnyEntry, context: Context) -> Restated:
     cause = _CAUSES.get(type(entry), OTHER)
     # Of what was taken back nothing is kept: it is another person's.

@@ -12,9 +12,11 @@ import pytest
 
 from attribution.facts import ATTRIBUTED_MARGIN, ATTRIBUTED_NET, CONVERSIONS, ORDERS, REVENUE_GROSS, REVENUE_NET
 from attribution.forgetting import Forgotten, everywhere, keyed_hash
+from attribution.nodes.state import Person
 from attribution.replay import Replay
 from attribution.rollups import Rollups
 from models.results import FORGOTTEN
+from models.settings import Marketing
 from streams.blocks import partition_of
 from tests.core.driver import Driver
 from tests.core.replayed import line, lines
@@ -162,3 +164,25 @@ def test_the_list_is_of_keyed_hashes() -> None:
     again = Forgotten(b"k" * 100, one.hashes)
     assert ("c:1" in again, again.add(["c:1"])) == (True, [])
     assert (bool(one), bool(other)) == (True, False)
+
+
+def test_what_restated_an_order_is_not_told_once_it_is_taken_back() -> None:
+    """An event on a shared device that was another customer's for a while: its id does not stay with that customer."""
+    at = "2026-03-{:02d}T10:00:00Z".format
+    tablet, ana, ben = {"anonymous_id": "tablet"}, {"customer_id": "ana"}, {"customer_id": "ben"}
+    order = {"type": "order", "order_id": "B", "revenue": "1", "currency": "EUR"}
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("purchases", {"event_id": "p1", "occurred_at": at(9), **ben, **order}),
+        ("touchpoints", {"event_id": "l1", "occurred_at": at(2), **tablet, **ben, "type": "identify"}),
+        ("clicks", {"event_id": "click-of-ana", "occurred_at": at(5), **tablet, "network": "google"}),
+        ("touchpoints", {"event_id": "l2", "occurred_at": at(4), **tablet, **ana, "type": "identify"}),
+    ]
+    driver = Driver(Marketing(), Random(1))
+    told = []
+    for topic, body in events:
+        driver.publish(f"{topic}/0", json.dumps(body).encode())
+        driver.drain()
+        ben_now = driver.nodes().get("c:ben")
+        assert isinstance(ben_now, Person)
+        told.append([one.what for conversion in ben_now.conversions for one in conversion.history])
+    assert told == [[], [], ["click-of-ana"], ["", ""]]

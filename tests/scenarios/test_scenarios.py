@@ -220,7 +220,7 @@ def last_touch_for_all(patch: pytest.MonkeyPatch, marketing: Marketing) -> Marke
     return marketing
 
 
-def each_order_a_visitor(before: Any, after: Any) -> list[Any]:
+def each_order_a_visitor(before: Any, after: Any, visited: Any) -> list[Any]:
     fresh = {conversion.id for conversion in after.conversions} - {conversion.id for conversion in before.conversions}
     return [(after.conversions[0].t, TOTAL, converted(ALL, "purchase"), len(fresh))] if fresh else []
 
