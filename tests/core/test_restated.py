@@ -32,7 +32,7 @@ def test_each_restatement_names_what_caused_it() -> None:
     assert history(at) == [
         (
             Restated("touch", "touch 2", t, full, full),
-            Restated("given", "touch 3", t, full, full),
+            Restated("given", "", t, full, full),  # it was taken back: it is another person's
             Restated("taken_back", "", t, full, full),
             Restated("order", "", t, full, 4 * 10**7),
             Restated("order", "", None, 4 * 10**7, 0),
