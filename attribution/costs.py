@@ -14,7 +14,9 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import NamedTuple
 
+from attribution.claims import Reports
 from attribution.credit import share
+from attribution.intervals import Intervals
 from attribution.nodes.cost import accrual_end, accrued_within
 from attribution.nodes.state import CostRow
 from attribution.rules import Dims
@@ -46,30 +48,6 @@ class Through(NamedTuple):
     over: bool
 
 
-class Intervals:
-    """A union of intervals [start, end), touching ones joined."""
-
-    def __init__(self, pairs: Iterable[tuple[int, int]]) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-        for start, end in sorted(pairs):
-            if self._ends and start <= self._ends[-1]:
-                self._ends[-1] = max(self._ends[-1], end)
-            else:
-                self._starts.append(start)
-                self._ends.append(end)
-
-    def holds(self, t: int) -> bool:
-        """Whether start <= t < end for one of them."""
-        i = bisect_right(self._starts, t) - 1
-        return i >= 0 and t < self._ends[i]
-
-    def reach(self, t: int) -> int:
-        """How far they go on from `t` without a gap; `t` itself when they don't."""
-        i = bisect_right(self._starts, t) - 1
-        return max(t, self._ends[i]) if i >= 0 else t
-
-
 class Ledger:
     """The costs that windows may ask about. Rows that had all accrued before `since` are left out.
 
@@ -79,7 +57,9 @@ class Ledger:
     def __init__(
         self, rows: Iterable[CostRow], own: Own, end: int, since: int | None = None, spread: Spread | None = None
     ) -> None:
+        rows = list(rows)
         self._spread = spread
+        self.reports = Reports(row for row in rows if since is None or accrual_end(row) > since)
         self._loose: list[CostRow] = []
         self._weights: dict[int, Weights] = {}
         self._rows: dict[Dims, list[tuple[int, int, CostRow]]] = {}

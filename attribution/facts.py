@@ -57,6 +57,8 @@ UNATTRIBUTED_FOR = "unattributed"
 """Carries a conversion type, and the reason in the place of the basis: conversions that no touch is credited for."""
 ENGAGED = "engagements"
 """Carries an engagement's kind, and its sentiment in the place of the basis."""
+REPLACEABLE = frozenset((CLICKS[0], IMPRESSIONS[0], ENGAGED))
+"""What networks count as well: their reports replace it (`attribution.replaced`)."""
 CREDIT_AGE = "credit_age/"
 """Followed by an age (see `attribution.maturity`): micro-conversions that came at that age, filed at their touch."""
 

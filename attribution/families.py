@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from attribution import formulas as f
+from attribution.claims import CONVERSIONS as PLATFORM_CONVERSIONS
+from attribution.claims import REACH, VIDEO_VIEWS
 from attribution.facts import (
     ASSISTED,
     ATTRIBUTED_MARGIN,
@@ -17,6 +19,7 @@ from attribution.facts import (
     CLICKS,
     CONVERSIONS,
     EMAIL_OPENS,
+    FILTERED_CLICKS,
     IMPRESSIONS,
     MARGIN_CONVERSIONS,
     NEW_CUSTOMERS,
@@ -45,7 +48,7 @@ class Row(NamedTuple):
 class Metric(NamedTuple):
     """A metric, and where it is exported.
 
-    `levels`: t(otal), c(hannel), n (campaign). `spans`: v (5m), w (1h to 30d), p(eriods), b(aselines), d(ays), m (7d and 30d of the touch
+    `levels`: t(otal), c(hannel), n (campaign). `spans`: v (5m), w (1h to 30d), l (24h to 30d), p(eriods), b(aselines), d(ays), m (7d and 30d of the touch
     basis). `models`: "" without a model, all, headline (in periods, baselines, days and campaigns: always the first or the headline ones), or
     first, or hidden: the first headline model, as all share the same; reason: without a model, by why nothing is credited. `conversions`: "" without the label, all, valued (see `attribution.plan`), purchase, lead. `cost`: which cost a ratio is of.
     """
@@ -81,8 +84,8 @@ METRICS: tuple[Metric, ...] = (
     # Cost.
     Metric("cost", "tcn", "wpbd", f.cost("total"), "All cost accrued: media, agency, tools, work.", money=True),
     Metric("media_cost", "tcn", "wpbd", f.cost("media"), "The part of the cost that was paid for media.", money=True),
-    Metric("cpc", "tcn", "w", f.upto(f.media_per(1), *CLICKS), "Cost per click: media cost / clicks.", "", "", True, "media", True),
-    Metric("cpm", "tcn", "w", f.upto(f.media_per(1000), *IMPRESSIONS), "Cost per thousand impressions: media cost / impressions x 1000.", "", "", True, "media", True),
+    Metric("cpc", "tcn", "w", f.media_for(CLICKS, "cpc", 1), "Cost per click: media cost / clicks.", "", "", True, "media", True),
+    Metric("cpm", "tcn", "w", f.media_for(IMPRESSIONS, "cpm", 1000), "Cost per thousand impressions: media cost / impressions x 1000.", "", "", True, "media", True),
     # Volumes.
     Metric("touches", "tcn", "vw", lambda scope, which: touch_count(scope.cell, scope.engaged.all), "Touches: clicks, views, engagements and visits; a click and its landing are one."),
     Metric("clicks", "tcn", "vwpd", f.count(CLICKS), "Clicks on ads and tracked links."),
@@ -90,9 +93,22 @@ METRICS: tuple[Metric, ...] = (
     Metric("visits", "tcn", "vwpbd", f.count(VISITS), "Visits; those less than 30 minutes apart without a new source are one."),
     Metric("engagements", "tcn", "vw", f.engagement("all"), "Likes, shares, comments, mentions and the like."),
     Metric("email_opens", "tc", "vw", f.count(EMAIL_OPENS), "Emails opened."),
-    Metric("ctr_ratio", "tcn", "w", f.of(CLICKS, IMPRESSIONS), "Click-through rate: clicks / impressions.", ratio=True),
+    Metric("ctr_ratio", "tcn", "w", f.click_rate, "Click-through rate: clicks / impressions.", ratio=True),
     Metric("traffic_share_ratio", "c", "w", f.traffic_share, "Visits / all visits.", ratio=True),
     Metric("assisted_conversions", "c", "w", lambda scope, which: scope.cell.get((ASSISTED, "", which.conversion, ""), 0), "Distinct conversions with an eligible touch from here, of which last touch gives nothing to here.", "", "all"),
+    Metric("filtered_clicks", "tc", "l", f.count(FILTERED_CLICKS), "Clicks that a filter removed; they are in no other count."),
+    # What networks report of themselves.
+    Metric("counted_clicks", "tc", "l", f.tracked(CLICKS), "Clicks counted here, also where a report replaces them."),
+    Metric("counted_impressions", "tc", "l", f.tracked(IMPRESSIONS), "Impressions counted here, also where a report replaces them."),
+    Metric("video_views", "tc", "l", f.reported(VIDEO_VIEWS), "Video views, as networks report them."),
+    Metric("platform_reach", "c", "l", f.reported(REACH), "Reach as a network reports it: the largest report inside the window, never a sum."),
+    Metric("platform_conversions", "tc", "l", f.reported(PLATFORM_CONVERSIONS), "Conversions that networks claim."),
+    Metric("platform_value", "tc", "l", f.reported_value, "The value of the conversions that networks claim.", money=True),
+    Metric("platform_conversions_difference", "c", "l", f.beyond(f.reported(PLATFORM_CONVERSIONS), CONVERSIONS), "Conversions claimed less purchases credited by the first headline model on the conversion basis.", "hidden", PURCHASE),
+    Metric("platform_value_difference", "c", "l", f.beyond(f.reported_value, ATTRIBUTED_NET), "The value claimed less the net revenue credited by the first headline model on the conversion basis.", "hidden", PURCHASE, True),
+    Metric("followers", "tc", "l", f.followers, "Followers, by the latest report of each network that ends in the window."),
+    Metric("follower_growth", "tc", "l", f.follower_growth, "Followers less those of the latest report before the window."),
+    Metric("engagements_per_follower_ratio", "tc", "l", f.engagements_per_follower, "Engagements / followers.", ratio=True),
     # Engagement.
     Metric("engagement_points", "tc", "w", f.points, "Configured points of engagements: gains less losses."),
     Metric("engagement_points_gained", "tc", "w", f.engagement("gained"), "Points of kinds that are worth something."),
@@ -138,7 +154,7 @@ PERSONS: dict[str, Kind] = {
     "conversion_rate_ratio": Kind(_BOTH, _C, "Converted visitors / visitors; never above 1."),
     "visitor_share_ratio": Kind(_CHANNEL, _W, "Visitors / all visitors; one person can visit through several channels."),
     "reach": Kind(_BOTH, _W, "Distinct devices with a touch, estimated to about 1 percent."),
-    "frequency": Kind(_BOTH, _W, "Impressions / reach."),
+    "frequency": Kind(_BOTH, _W, "Impressions counted here / reach."),
     "self_reported_answers": Kind(_BOTH, _W, "Survey answers that named a channel."),
     "self_reported_share_ratio": Kind(_CHANNEL, _W, "Answers naming the channel / answers that named one."),
     "attributed_share_ratio": Kind(
@@ -239,7 +255,7 @@ def _labels(metric: Metric, level: str, group: str) -> tuple[str, ...]:
 
 def _families() -> dict[str, Family]:
     found: dict[str, Family] = {}
-    for group, spans in (("", "vwpm"), ("baseline", "b"), ("day", "d")):
+    for group, spans in (("", "vwlpm"), ("baseline", "b"), ("day", "d")):
         for metric in METRICS:
             if not set(spans) & set(metric.spans):
                 continue

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Context, Decimal
 from typing import NamedTuple
 
+from attribution.claims import NOTHING, VALUE, Told
 from attribution.costs import UNKNOWN, Spent
 from attribution.facts import (
     ATTRIBUTED_MARGIN,
+    CLICKS,
     CONVERSIONS,
     IMPRESSIONS,
     MARGIN_CONVERSIONS,
@@ -19,6 +21,7 @@ from attribution.facts import (
     Measure,
     engagements,
 )
+from attribution.replaced import RATE
 from attribution.rollups import Cell
 
 PURCHASE = "purchase"
@@ -47,7 +50,8 @@ class Scope(NamedTuple):
     """One name of a level in one span of time.
 
     `labels` are those of the level. `upto` has both sides of a ratio of cost up to `cut`, to where cost is known (None: no such ratio). `nobody` is
-    the credit of no channel, `all_visits` the visits of all channels.
+    the credit of no channel, `all_visits` the visits of all channels. `told` is what networks report of it, and `told_upto` up to the cut: the cells hold what is reported
+    in the place of what was counted. `rated`: the engagements of a rate, where they are others (see `attribution.replaced.VIEWS`).
     """
 
     labels: Labels
@@ -59,6 +63,9 @@ class Scope(NamedTuple):
     nobody: Cell
     all_visits: int
     maturity: Decimal | None
+    told: Told = NOTHING
+    told_upto: Told = NOTHING
+    rated: Engagement | None = None
 
 
 class Which(NamedTuple):
@@ -177,6 +184,19 @@ def media_per(scale: int) -> Callable[[Spent, int], Decimal | None]:
     return lambda spent, count: None if spent.media is None else quotient(spent.media * scale, count * 1_000_000)
 
 
+def media_for(measure: Measure, view: str, scale: int) -> Formula:
+    """Media cost for so many of a count, both up to where cost is known and the count of the source that the view says."""
+    per = media_per(scale)
+
+    def formula(scope: Scope, which: Which) -> Value:
+        if scope.upto is None:
+            return None
+        cell, spent = scope.upto
+        return per(spent, scope.told_upto.read(cell, measure, view))
+
+    return formula
+
+
 def of(numerator: Measure, denominator: Measure, scale: int = 1) -> Formula:
     return lambda scope, which: quotient(scope.cell.get(numerator, 0), scope.cell.get(denominator, 0) * scale)
 
@@ -185,8 +205,55 @@ def traffic_share(scope: Scope, which: Which) -> Value:
     return quotient(scope.cell.get(VISITS, 0), scope.all_visits)
 
 
+def click_rate(scope: Scope, which: Which) -> Value:
+    clicks, impressions = (scope.told.read(scope.cell, measure, "ctr") for measure in (CLICKS, IMPRESSIONS))
+    return quotient(clicks, impressions)
+
+
 def engagement_rate(scope: Scope, which: Which) -> Value:
-    return quotient(scope.engaged.counted, scope.cell.get(IMPRESSIONS, 0))
+    impressions = scope.told.read(scope.cell, IMPRESSIONS, RATE)
+    return quotient((scope.rated or scope.engaged).counted, impressions)
+
+
+def tracked(measure: Measure) -> Formula:
+    """What was counted here, reported or not."""
+    return lambda scope, which: scope.cell.get(measure, 0) - scope.told.delta().get(measure, 0)
+
+
+def reported(name: str) -> Formula:
+    """A figure of the networks' own; None where no report gives it."""
+    return lambda scope, which: scope.told.figures.get(name)
+
+
+def reported_value(scope: Scope, which: Which) -> Value:
+    value = scope.told.figures.get(VALUE)
+    return None if value is None else units(value)
+
+
+def beyond(claim: Formula, name: str) -> Formula:
+    """What is claimed less what is credited."""
+
+    def formula(scope: Scope, which: Which) -> Value:
+        claimed = claim(scope, which)
+        return None if claimed is None else claimed - units(scope.cell.get((name, *which), 0))
+
+    return formula
+
+
+def followers(scope: Scope, which: Which) -> int | None:
+    known = scope.told.followers
+    return sum(latest.followers for latest in known.values()) if known else None
+
+
+def follower_growth(scope: Scope, which: Which) -> Value:
+    """Of the networks whose followers are known at both ends."""
+    told = scope.told
+    both = told.followers.keys() & told.before.keys()
+    return sum(told.followers[name].followers - told.before[name].followers for name in both) if both else None
+
+
+def engagements_per_follower(scope: Scope, which: Which) -> Value:
+    return quotient(scope.engaged.all, followers(scope, which) or 0)
 
 
 def net_sentiment(scope: Scope, which: Which) -> Value:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal
 from typing import Literal, NamedTuple
 
+from attribution.claims import Told, merged
 from attribution.costs import UNKNOWN, Ledger, Spent
 from attribution.facts import CONVERSION, TOTAL, VISITS
 from attribution.families import METRICS, PERSONS, Metric, Row, family_name
@@ -19,7 +20,9 @@ from attribution.filing import NOBODY
 from attribution.formulas import PURCHASE, Scope, Which, engaged, total
 from attribution.patterns import level_of, matches
 from attribution.people import WINDOWS
+from attribution.replaced import RATE
 from attribution.rollups import Calendar, Cell
+from attribution.running import Span
 from attribution.windows import Sums, goal_days
 from models.settings import Goal, Marketing, micros
 
@@ -109,9 +112,24 @@ def measure(goal: Goal, sums: Sums, ledger: Ledger, start: int, end: int) -> Dec
     cell, nobody, visits = _cells(goal, sums, start, cut)
     spent = _spent(goal, ledger, start, cut)
     points = {kind.casefold(): worth for kind, worth in sums.marketing.engagement_points.items()}
-    scope = Scope((), cell, spent, (cell, spent), cut, engaged(cell, points), nobody, visits, None)
+    told = _told(goal, sums, ledger, start, cut)
+    rated = engaged(_plus(cell, told.delta(RATE)), points)
+    cell = _plus(cell, told.delta())
+    scope = Scope(
+        (), cell, spent, (cell, spent), cut, engaged(cell, points), nobody, visits, None, told, told, rated
+    )  # fmt: skip
     value = metric.formula(scope, _which(goal, metric, sums.marketing))
     return None if value is None else Decimal(value)
+
+
+def _told(goal: Goal, sums: Sums, ledger: Ledger, start: int, end: int) -> Told:
+    """What networks report of these days, in the place of what was counted."""
+    days = Span("", "period", "d", start, end - 1, end, True)
+    return merged(told for dims, told in ledger.reports.told(days, sums).items() if matches(goal, dims))
+
+
+def _plus(cell: Cell, more: Cell) -> Cell:
+    return {measure: cell.get(measure, 0) + more.get(measure, 0) for measure in cell.keys() | more.keys()}
 
 
 def _which(goal: Goal, metric: Metric, marketing: Marketing) -> Which:

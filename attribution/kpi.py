@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from attribution.blocks import Block, Found
+from attribution.claims import NOTHING, Told, merged
 from attribution.costs import UNKNOWN, Ledger, Spent, Through
 from attribution.facts import (
     ATTRIBUTED_MARGIN,
@@ -34,12 +35,13 @@ from attribution.facts import (
 )
 from attribution.families import LEVEL_LABELS, THROUGH, Row
 from attribution.filing import NOBODY
-from attribution.formulas import PURCHASE, Scope, engaged, plus, total, units
+from attribution.formulas import PURCHASE, Engagement, Scope, engaged, plus, total, units
 from attribution.listing import BUDGET, join, shown
 from attribution.maturity import Arrival
 from attribution.patterns import Wanted
 from attribution.people import People, Reach
 from attribution.plan import Plan
+from attribution.replaced import RATE
 from attribution.rollups import Cell
 from attribution.rules import Dims, Rules
 from attribution.running import Key, Running, Span
@@ -66,6 +68,8 @@ class _Known(NamedTuple):
     before: Spent | None
     all_visits: int
     maturity: Decimal | None
+    told: Told
+    told_upto: Told
 
 
 def found(
@@ -119,7 +123,8 @@ class Board:
         if "30d" not in spent:
             spent["30d"] = spending.spent(sums.spans["30d"])
         through = ledger.through
-        names = join({dims for found in spent.values() for dims in found} | set(through), set(sums.keys()))
+        costs = {dims for found in spent.values() for dims in found} | set(through) | ledger.reports.dims
+        names = join(costs, set(sums.keys()))
         types = self._types()
         if self._plan is None or self._plan.types != types:
             self._plan = Plan(self.marketing, types)
@@ -161,6 +166,8 @@ class Board:
     def _costs(self, ledger: Ledger) -> Spending:
         sums = self.sums
         ledger.forget(sums.fresh)
+        ledger.reports.forget(sums.recounted)
+        sums.recounted.clear()
         if self._spending is None or self._spending.ledger is not ledger:
             self._spending = Spending(ledger, sums.calendar, sums.end)
         self._spending.move(sums.end, sums.fresh_days)
@@ -219,6 +226,7 @@ class _Reader:
         self.listed = listed
         self.fresh = fresh
         self._pieces: dict[Key, list[tuple[int, int]]] | None = None
+        self.told = spending.ledger.reports.told(span, board.sums)
         self.cuts = {dims: self._cut(known) for dims, known in through.items()} if span.group != "volumes" else {}
         assert board._plan is not None
         self.plan = board._plan
@@ -251,11 +259,14 @@ class _Reader:
             yield self._block(
                 "total", _ALL, sums.channels, tuple(sources), total(self.spent.values()), cut,
                 lambda: total(self.spending.spent(span, lambda dims: cut).values()), visits, nobody,
+                merged(self.told.values()), lambda: merged(self._told(lambda dims: cut).values()),
             )  # fmt: skip
         sources.pop(_ORDERS, None)
         yield from self._level("channel", 2, sources, sums.channels, visits)
         if nobody:
-            yield self._block("nobody", _NOBODY, sums.channels, (_NOBODY,), UNKNOWN, span.stop, _unknown, 0, _EMPTY)
+            yield self._block(
+                "nobody", _NOBODY, sums.channels, (_NOBODY,), UNKNOWN, span.stop, _unknown, 0, _EMPTY, NOTHING, _untold
+            )
         found = sums.campaigns.sums[span.name]
         campaigns = {dims: cell for dims, cell in found.items() if dims not in (TOTAL, NOBODY)}
         yield from self._level("campaign", 3, campaigns, sums.campaigns, 0)
@@ -281,24 +292,40 @@ class _Reader:
         for dims, at in self.cuts.items():
             name = name_of(names[dims])
             cut[name] = min(at, cut.get(name, span.stop))
+        told = self._by_name(self.told, name_of)
         before: dict[Key, Spent] = {}
+        told_before: dict[Key, Told] = {}
         # All cuts of a level are asked for at once: one pass over the costs.
         if any(at < span.stop for at in cut.values()):
             asked = {dims: cut.get(name_of(name), span.stop) for dims, name in names.items()}
             for dims, cost in self.spending.spent(span, lambda dims: asked.get(dims, span.stop)).items():
                 name = name_of(names.get(dims, dims))
                 before[name] = plus(before.get(name, UNKNOWN), cost)
-        for name in sorted(members.keys() | spent.keys()):
+            if self.told:
+                cuts = self._told(lambda dims: cut.get(name_of(names.get(dims, dims)), span.stop))
+                told_before = self._by_name(cuts, name_of)
+        for name in sorted(members.keys() | spent.keys() | told.keys()):
             # The sums of what is not listed have no ratio of cost: they are no campaign.
             until = span.low if name[-1] == OTHER else cut.get(name, span.stop)
             yield self._block(
                 level, name, running, tuple(members.get(name, ())), spent.get(name, UNKNOWN), until,
                 lambda name=name: before.get(name, UNKNOWN), visits, _EMPTY,  # type: ignore[misc]
+                told.get(name, NOTHING), lambda name=name: told_before.get(name, NOTHING),  # type: ignore[misc]
             )  # fmt: skip
+
+    def _told(self, cuts: Callable[[Dims], int]) -> Mapping[Dims, Told]:
+        return self.spending.ledger.reports.told(self.span, self.sums, cuts) if self.told else {}
+
+    def _by_name(self, told: Mapping[Dims, Told], name_of: Callable[[Key], Key]) -> dict[Key, Told]:
+        """What is reported by the names that a level shows."""
+        parts: dict[Key, list[Told]] = {}
+        for dims, one in told.items():
+            parts.setdefault(name_of(self.names.get(dims, dims)), []).append(one)
+        return {name: merged(found) for name, found in parts.items()}
 
     def _block(
         self, level: str, name: Key, running: Running, members: tuple[Key, ...], spent: Spent, until: int,
-        before: Callable[[], Spent], visits: int, nobody: Cell,
+        before: Callable[[], Spent], visits: int, nobody: Cell, told: Told, told_before: Callable[[], Told],
     ) -> Block:  # fmt: skip
         """The rows of one scope, whose cost is known until then; those made before when nothing they come from has changed."""
         span = self.span
@@ -306,7 +333,8 @@ class _Reader:
         side = before() if covered and until < span.stop else None
         # What is known to the end is known to whatever the end is now.
         known = _Known(
-            members, spent, -1 if until == span.stop else until, side, visits, self._maturity(level, name)
+            members, spent, -1 if until == span.stop else until, side, visits, self._maturity(level, name), told,
+            told if side is None else told_before(),
         )  # fmt: skip
         at = (f"{span.low}/{span.name}" if span.group == "day" else span.name, level, name)
         made = self.board._made.get(at)
@@ -318,17 +346,20 @@ class _Reader:
             self.fresh[at] = (known, block)
             return block
         cells = running.sums[span.name]
-        cell = cells[members[0]] if len(members) == 1 else _merged(cells[key] for key in members)
+        counted = cells[members[0]] if len(members) == 1 else _merged(cells[key] for key in members)
+        cell = _merged((counted, told.delta())) if told.deltas else counted
         sides: tuple[Cell, Spent] | None = None
         if side is not None:
             tail = running.tail(span, until, members, self.wanted)
-            sides = ({measure: cell.get(measure, 0) - tail[measure] for measure in self.wanted}, side)
+            kept = {measure: counted.get(measure, 0) - tail[measure] for measure in self.wanted}
+            sides = (_merged((kept, known.told_upto.delta())), side)
         elif covered:
             sides = (cell, spent)
         labels = () if level == "total" else tuple(zip(LEVEL_LABELS["campaign"], name, strict=False))
         scope = Scope(
-            labels, cell, spent, sides, until, engaged(cell, self.board._points), nobody, visits, known.maturity
-        )
+            labels, cell, spent, sides, until, engaged(cell, self.board._points), nobody, visits, known.maturity,
+            told, known.told_upto, self._rated(counted, told),
+        )  # fmt: skip
         made_now: list[Row] = []
         for family, formula, which, rest in self.plan.samples(level, span):
             value = formula(scope, which)
@@ -337,6 +368,12 @@ class _Reader:
         block = Block(span.name, "channel" if level == "nobody" else level, scope, made_now)
         self.fresh[at] = (known, block)
         return block
+
+    def _rated(self, counted: Cell, told: Told) -> Engagement | None:
+        """The engagements that a rate is of, where they are others than all."""
+        if RATE not in told.deltas:
+            return None
+        return engaged(_merged((counted, told.delta(RATE))), self.board._points)
 
     def _maturity(self, level: str, name: Key) -> Decimal | None:
         """Of the touches of a channel or of all in a window of the touch basis."""
@@ -382,3 +419,7 @@ def _merged(cells: Iterable[Cell]) -> Cell:
 
 def _unknown() -> Spent:
     return UNKNOWN
+
+
+def _untold() -> Told:
+    return NOTHING

@@ -39,7 +39,7 @@ _TOUCHES = "parcours_total_touches_to_convert"
 _READ = {
     f"parcours_{level}_{name}": (level, name)
     for level in ("total", "channel")
-    for name in ("impressions", "attributed_conversions")
+    for name in ("counted_impressions", "attributed_conversions")
 }
 
 
@@ -200,7 +200,7 @@ class _Base:
             if read is None:
                 continue
             source = (labels[0][1], labels[1][1]) if read[0] == "channel" else ALL
-            if read[1] == "impressions":
+            if read[1] == "counted_impressions":
                 self.impressions[dict(labels)["window"], source] = Decimal(value)
                 if source != ALL:
                     self.sources.add(source)

@@ -103,6 +103,8 @@ class Plan:
             return False
         if "m" in metric.spans:
             return span.whole and TOUCH in self.bases(span)
+        if "l" in metric.spans and span.whole and span.granularity != "m":
+            return True
         return _GROUPS[span.group] in metric.spans
 
     def _which(self, metric: Metric, level: str, span: Span) -> Iterable[Which]:

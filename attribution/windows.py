@@ -22,6 +22,7 @@ from attribution.facts import (
     CREDIT_AGE,
     MARGIN_CONVERSIONS,
     NEW_CUSTOMERS,
+    REPLACEABLE,
     TOUCH,
     Measure,
 )
@@ -126,6 +127,8 @@ class Sums:
         self.own: dict[str, dict[Dims, dict[int, int]]] = {"m": {}, "c": {}}
         self.fresh: set[tuple[str, Dims]] = set()
         self.fresh_days: set[int] = set()
+        self.recounted: set[tuple[str, int, Dims]] = set()
+        """In which buckets (granularity, start, dims) that has changed which reports of networks can replace."""
         self.ages: dict[int, Cell] = {}
         self.ages_changed = True
         self.end = end
@@ -177,6 +180,11 @@ class Sums:
                     del amounts[start]
                     self.fresh.add((granularity, dims))
 
+    @property
+    def hours_from(self) -> int:
+        """Where the hours begin that are held: of days before it there is the sum alone."""
+        return self._oldest["h"]
+
     def wants(self, bucket: Bucket) -> bool:
         """Whether a span holds this bucket now or will."""
         return bucket[1] >= self._oldest[bucket[0]]
@@ -216,6 +224,8 @@ class Sums:
                 cell = self.ages.setdefault(start, {})
                 cell[measure] = cell.get(measure, 0) + item[1]
                 self.ages_changed = True
+            if not measure[1] and measure[0] in REPLACEABLE:
+                self.recounted.add((granularity, start, dims))
             thin = self._thin[measure]
             if slim and not thin:
                 continue

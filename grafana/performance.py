@@ -53,6 +53,7 @@ def build(say: Say, lang: str) -> Sheet:
     _headline(sheet, say)
     _days(sheet, say)
     _channels(sheet, say)
+    _platforms(sheet, say)
     _models(sheet, say)
     _targets(sheet, say)
     return sheet
@@ -161,6 +162,32 @@ def _channels(sheet: Sheet, say: Say) -> None:
         say("Campaigns", "Campagnes"),
         say("For headline models on the conversion basis, windows of 24 hours and longer. ", "Pour les modèles principaux, à la date de conversion, à partir de 24 heures. ") + undefined,
         keys | {"campaign": say("Campaign", "Campagne")}, *_columns("campaign", say), sort=revenue,
+    )  # fmt: skip
+
+
+def _platforms(sheet: Sheet, say: Say) -> None:
+    sheet.row(say("What networks say of themselves", "Ce que les réseaux disent d’eux-mêmes"))
+    keys = {"channel": say("Channel", "Canal"), "network": say("Network", "Réseau")}
+    claims, value = (leader(f"channel_platform_{name}", WINDOW) for name in ("conversions", "value"))
+    more, worth = (leader(f"channel_platform_{name}_difference", WINDOW) for name in ("conversions", "value"))
+    claimed = say("Conversions claimed", "Conversions revendiquées")
+    sheet.table(
+        say("Platform claims beside ours", "Revendications des plateformes et les nôtres"),
+        say("What each network claims of purchases, what the first headline model credits it with on the conversion basis, and the difference. For windows of 24 hours to 30 days.", "Ce que chaque réseau revendique comme achats, ce que le premier modèle lui crédite à la date de conversion, et l’écart. Pour les périodes de 24 heures à 30 jours."),
+        keys, Query(claims, claimed, COUNT), Query(f"{claims} - {more}", "Parcours", CREDIT), Query(more, say("Difference", "Écart"), CREDIT),
+        Query(value, say("Value claimed", "Valeur revendiquée"), MONEY), Query(f"{value} - {worth}", say("Parcours, value", "Parcours, valeur"), MONEY),
+        Query(worth, say("Difference of value", "Écart de valeur"), MONEY), size=(24, 8), sort=claimed,
+    )  # fmt: skip
+    followers = say("Followers", "Abonnés")
+    sheet.table(
+        say("Audience and traffic by network", "Audience et trafic par réseau"),
+        say("Followers, reach and video views are the networks'. Clicks and impressions are the networks' where they report them, beside those counted here and the clicks that filters removed. For windows of 24 hours to 30 days.", "Abonnés, portée et vues de vidéos : selon les réseaux. Clics et impressions : selon les réseaux s’ils les rapportent, à côté de ceux comptés ici et des clics filtrés. Pour les périodes de 24 heures à 30 jours."),
+        keys, Query(leader("channel_followers", WINDOW), followers, COUNT), Query(leader("channel_follower_growth", WINDOW), say("Growth", "Croissance"), COUNT),
+        Query(leader("channel_platform_reach", WINDOW), say("Reach reported", "Portée rapportée"), COUNT), Query(leader("channel_video_views", WINDOW), say("Video views", "Vues de vidéos"), COUNT),
+        Query(leader("channel_clicks", WINDOW), say("Clicks", "Clics"), COUNT), Query(leader("channel_counted_clicks", WINDOW), say("Clicks counted", "Clics comptés"), COUNT),
+        Query(leader("channel_filtered_clicks", WINDOW), say("Clicks filtered", "Clics filtrés"), COUNT),
+        Query(leader("channel_impressions", WINDOW), "Impressions", COUNT), Query(leader("channel_counted_impressions", WINDOW), say("Impressions counted", "Impressions comptées"), COUNT),
+        size=(24, 8), sort=followers,
     )  # fmt: skip
 
 

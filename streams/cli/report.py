@@ -333,7 +333,7 @@ class Beside(NamedTuple):
 
 def beside(found: Report, period: str) -> list[Beside]:
     """Platform claims beside ours, of every channel and network that reports any."""
-    from attribution.claims import CONVERSIONS, VALUE, claims
+    from attribution.claims import CONVERSIONS, VALUE, Reports
     from attribution.formulas import units
     from attribution.rollups import Calendar
     from attribution.windows import spans
@@ -343,7 +343,7 @@ def beside(found: Report, period: str) -> list[Beside]:
         return []
     ours = board(found, period).channels
     lines_ = []
-    for (channel, network), figures in claims(found.costs, span.low, max(span.stop, found.end)):
+    for (channel, network), figures in Reports(found.costs).figures(span.low, span.stop).items():
         if CONVERSIONS in figures or VALUE in figures:
             said = ours.get((channel, network), {})
             value = units(figures[VALUE]) if VALUE in figures else None

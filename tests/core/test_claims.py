@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from attribution.claims import Claim, claims
+from attribution.claims import Reports, merged
 from attribution.costs import Ledger
 from attribution.intake import Intake
 from attribution.nodes.state import CostRow
 from attribution.replay import Replay
+from attribution.running import Span
+from attribution.windows import Sums
 from models.errors import Rejected
 from models.settings import DAY, HOUR, Marketing
 from models.wire import COUNTERS, CostReport
@@ -43,10 +45,15 @@ def rows(*bodies: dict[str, Any]) -> list[CostRow]:
     return [row for _, row in replay.costs()]
 
 
-def figures(found: list[Claim]) -> dict[str, int]:
-    (only,) = found
-    assert only.source == META
-    return only.figures
+def claims(reported: list[CostRow], start: int, end: int) -> dict[str, int]:
+    """What rows report of [start, end), all of it of one channel and network."""
+    told = Reports(reported).told(Span("", "window", "h", start, end - 1, end, False), Sums(Marketing(), end))
+    assert {dims[:2] for dims in told} <= {META}
+    whole = merged(told.values())
+    found = dict(whole.figures)
+    if whole.followers:
+        found["followers"] = whole.followers["facebook"].followers
+    return found
 
 
 def test_figures_travel_in_the_order_of_names_and_money_in_reporting_micros() -> None:
@@ -70,17 +77,17 @@ def test_kinds_of_engagement_are_bounded() -> None:
 
 def test_counts_accrue_as_an_amount_does_and_parts_sum_to_the_whole() -> None:
     day = rows({})
-    half = figures(claims(day, D, D + 12 * HOUR))
+    half = claims(day, D, D + 12 * HOUR)
     assert (half["impressions"], half["platform_conversions"], half["platform_value"]) == (1200, 2, 50_025_000)
-    rest = figures(claims(day, D + 12 * HOUR, D + DAY))
+    rest = claims(day, D + 12 * HOUR, D + DAY)
     assert half["platform_conversions"] + rest["platform_conversions"] == 5
-    assert claims(day, D + DAY, D + 2 * DAY) == []
+    assert claims(day, D + DAY, D + 2 * DAY) == {}
 
 
 def test_a_report_of_noon_has_accrued_by_noon_and_the_later_one_replaces_it() -> None:
     noon = {"reported_at": "2026-03-02T12:00:00Z", "impressions": 1000}
-    assert figures(claims(rows(noon), D, D + 12 * HOUR))["impressions"] == 1000
-    assert figures(claims(rows(noon, {"reported_at": "2026-03-03T01:00:00Z"}), D, D + 12 * HOUR))["impressions"] == 1200
+    assert claims(rows(noon), D, D + 12 * HOUR)["impressions"] == 1000
+    assert claims(rows(noon, {"reported_at": "2026-03-03T01:00:00Z"}), D, D + 12 * HOUR)["impressions"] == 1200
 
 
 def test_followers_are_the_latest_and_reach_the_largest_inside() -> None:
@@ -89,8 +96,8 @@ def test_followers_are_the_latest_and_reach_the_largest_inside() -> None:
     }  # fmt: skip
     both = rows({}, second)
     for order in (both, both[::-1]):
-        found = figures(claims(order, D, D + 2 * DAY))
+        found = claims(order, D, D + 2 * DAY)
         assert (found["followers"], found["reach"], found["impressions"]) == (880, 1000, 4800)
-    assert "reach" not in figures(claims(both, D + HOUR, D + 36 * HOUR)), (
+    assert "reach" not in claims(both, D + HOUR, D + 36 * HOUR), (
         "a report that reaches out of the span tells nothing of it"
     )

@@ -313,9 +313,18 @@ def test_assists_count_each_conversion_once_per_channel() -> None:
     assert [value(found, "assisted_conversions", names, **labels) for names in (F, G, I)] == ["1", "1", "0"]
 
 
+# tests/core/test_reported.py
+REPORTED = {
+    "counted_clicks", "counted_impressions", "video_views", "platform_reach", "platform_conversions", "platform_value",
+    "platform_conversions_difference", "platform_value_difference", "followers", "follower_growth", "engagements_per_follower_ratio",
+    "filtered_clicks",
+}  # fmt: skip
+
+
 def test_every_metric_has_an_expectation_here() -> None:
     here = {*CREDIT_NAMES, *PLAIN, "cpl", "assisted_conversions", "projected_cpa", "maturity_ratio"}
     here.add("unattributed_conversions")  # tests/core/test_unattributed.py
+    here |= REPORTED
     assert set(EMPTY_OF_METRICS) == here
 
 
@@ -589,7 +598,19 @@ def test_the_count_is_what_a_full_shop_exports() -> None:
                 facts.append((t, dims, ("engagements", "", "like", "1"), 1))
     facts += [(t, TOTAL, measure, 1) for t in times for measure in (ORDERS, REVENUE_NET)]
     facts += [(END - 40 * DAY, names[0], ("credit_age/h0", L, "purchase", TOUCH), EURO)]
+    told = [
+        ("followers", 5),
+        ("platform_conversions", 9_000),
+        ("platform_value", 10**12),
+        ("reach", 7),
+        ("video_views", 9_000),
+    ]
     costs = [CostRow(END - 399 * DAY, END, END, "media", dims, 10**9, 0) for dims in names]
+    costs += [
+        CostRow(END - ago * DAY, END - ago * DAY + HOUR, END, "counters", dims, 0, 0, tuple(told))
+        for dims in names
+        for ago in (1, 45)
+    ]
     found = exported(facts, costs, marketing)
     counted: dict[str, int] = {}
     for family, _ in found:

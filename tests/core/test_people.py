@@ -462,7 +462,7 @@ def test_rows_have_the_labels_of_their_families() -> None:
     shop.visit(MARCH_2026 - 3, "p").order(MARCH_2026 - 1, "p", source="web")
     run = replay(shop.events, MARKETING)
     reach = {window: {ALL: 2, ("Paid Social", "facebook"): 1} for window, _, _ in WINDOWS}
-    base = [Row("parcours_total_impressions", (("window", w),), 10) for w, _, _ in WINDOWS]
+    base = [Row("parcours_total_counted_impressions", (("window", w),), 10) for w, _, _ in WINDOWS]
     rows = People.of(run.rollups, MARKETING).rows(run.highest, base, reach)
     for family, labels, _ in rows:
         name = family.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
