@@ -203,11 +203,12 @@ def test_claims_beside_what_is_credited() -> None:
 def test_followers_and_reach_are_never_sums() -> None:
     day = moment("2026-03-08T00:00:00Z")
     costs = [
+        # The same page under another campaign, read a little later: one page has its followers once, and its reach.
+        report(day + DAY, day + 2 * DAY, (*F, "summer"), at=day + 3 * DAY, followers=890, reach=350),
         report(day, day + DAY, followers=900, reach=400),
         report(day + DAY, day + 2 * DAY, followers=880, reach=300),
         report(day - 20 * DAY, day - 19 * DAY, followers=800, reach=5000),
-        # The same page under another campaign, read a little later: one page has its followers once.
-        report(day + DAY, day + 2 * DAY, ("Paid Social", "facebook", "summer"), at=day + 3 * DAY, followers=890),
+        report(day - 6 * DAY, day - 4 * DAY, reach=9000),
         report(day, day + DAY, ("Organic Social", "x", "(none)"), followers=10),
     ]
     found = exported([*hours(META, LIKE, day, 20)], costs)
@@ -217,7 +218,7 @@ def test_followers_and_reach_are_never_sums() -> None:
     assert found["total_follower_growth", "7d"] == 90, "of the networks whose followers of before are known"
     assert ("channel_follower_growth", "Organic Social", "x", "7d") not in found
     assert found["channel_platform_reach", *F, "7d"] == 400
-    assert found["channel_platform_reach", *F, "30d"] == 5000
+    assert found["channel_platform_reach", *F, "30d"] == 9000, "in the week it lies in part"
     assert ("total_platform_reach", "7d") not in found
     assert found["channel_engagements_per_follower_ratio", *F, "7d"] == Decimal("0.0224719101124")
 

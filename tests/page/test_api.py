@@ -100,7 +100,7 @@ def test_reasons_are_of_what_is_selected_and_in_no_other_figure() -> None:
         return shop.row("parcours_total_unattributed_conversions", labels, n)
 
     rows = [
-        nobodys("purchase", "filtered", "7d", 2), nobodys("purchase", "no_consent", "7d", 0),
+        nobodys("purchase", "filtered", "7d", 2), nobodys("purchase", "no_consent", "30d", 0),
         nobodys("lead", "filtered", "7d", 5), nobodys("purchase", "filtered", "30d", 8),
     ]  # fmt: skip
     figures = Figures(Snapshot(1, shop.END, [shop.rows(), rows]), shop.MARKETING)

@@ -109,7 +109,7 @@ def test_what_nobody_is_credited_for_is_told_by_reason(shop: Path) -> None:
     bot = CLICK | {"event_id": "k2", "customer_id": "stranger-2", "user_agent": "curl/8.5.0"}
     with (shop / "purchases.jsonl").open("a") as file:
         file.writelines(json.dumps(event) + "\n" for event in more)
-    assert "unattributed 2: 2 no_touch_known" in run("--input", shop, "--period", "24h").stdout
+    assert "unattributed 2: 2 no_touch_known\n" in run("--input", shop, "--period", "24h").stdout
     with (shop / "clicks.jsonl").open("a") as file:
         file.write(json.dumps(bot) + "\n")
     ran = run("--input", shop, "--period", "24h")
