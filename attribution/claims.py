@@ -223,24 +223,30 @@ class Reports:
     def _told(
         self, span: Span, sums: Sums, stop: Callable[[Dims], int], bound: Callable[[Dims], int]
     ) -> dict[Dims, Told]:
-        parts: dict[Dims, list[Told]] = {}
+        parts: dict[Dims, tuple[dict[str, int], dict[str, Cell]]] = {}
         for dims, group in self._groups:
             figures = group.between(span.low, stop(dims))
             if figures:
-                deltas = {
-                    view: group.cell(figures, replaces) if group.gives & needs == needs else {}
-                    for view, (needs, replaces) in self._views.items()
-                }
-                parts.setdefault(dims, []).append(Told(figures, deltas=deltas))
-        if span.whole:
-            for dims, told in self._standing(span, stop):
-                parts.setdefault(dims, []).append(told)
+                known, deltas = parts.setdefault(dims, ({}, {}))
+                for name, n in figures.items():
+                    known[name] = known.get(name, 0) + n
+                for view, (needs, replaces) in self._views.items():
+                    cell = deltas.setdefault(view, {})
+                    if group.gives & needs == needs:
+                        _add(cell, group.cell(figures, replaces))
         for key in sums.campaigns.sums.get(span.name, sums.campaigns.sums[CAMPAIGN_TO_DATE]):
             names: Dims = (key[0], key[1], key[2])
             taken = self._covered.replaced(names, self._views, span.granularity, span.low, bound(names), sums)
             if taken:
-                parts.setdefault(names, []).append(Told(deltas=taken))
-        return {dims: merged(found) for dims, found in parts.items()}
+                deltas = parts.setdefault(names, ({}, {}))[1]
+                for view, cell in taken.items():
+                    _add(deltas.setdefault(view, {}), cell)
+        found = {dims: Told(figures, deltas=deltas) for dims, (figures, deltas) in parts.items()}
+        # Up to a cut only ratios are asked for.
+        if span.whole and stop is not bound:
+            for dims, told in self._standing(span, stop):
+                found[dims] = merged((found[dims], told)) if dims in found else told
+        return found
 
     def _standing(self, span: Span, stop: Callable[[Dims], int]) -> Iterable[tuple[Dims, Told]]:
         """What is no sum: followers, and reach."""

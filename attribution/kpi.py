@@ -301,7 +301,7 @@ class _Reader:
             for dims, cost in self.spending.spent(span, lambda dims: asked.get(dims, span.stop)).items():
                 name = name_of(names.get(dims, dims))
                 before[name] = plus(before.get(name, UNKNOWN), cost)
-            if self.told:
+            if self.told and span.whole:
                 cuts = self._told(lambda dims: cut.get(name_of(names.get(dims, dims)), span.stop))
                 told_before = self._by_name(cuts, name_of)
         for name in sorted(members.keys() | spent.keys() | told.keys()):
@@ -314,7 +314,8 @@ class _Reader:
             )  # fmt: skip
 
     def _told(self, cuts: Callable[[Dims], int]) -> Mapping[Dims, Told]:
-        return self.spending.ledger.reports.told(self.span, self.sums, cuts) if self.told else {}
+        """Up to cuts; only windows have ratios of cost to what networks count too."""
+        return self.spending.ledger.reports.told(self.span, self.sums, cuts) if self.told and self.span.whole else {}
 
     def _by_name(self, told: Mapping[Dims, Told], name_of: Callable[[Key], Key]) -> dict[Key, Told]:
         """What is reported by the names that a level shows."""

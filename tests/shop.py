@@ -27,7 +27,18 @@ def click(person: str, at: str) -> Event:
     return "clicks", {"event_id": f"k{person}{at}", "occurred_at": at, "customer_id": person} | named
 
 
+def report(cost_id: str, day: str, following: str, **figures: Any) -> Event:
+    named = dict(zip(("channel", "network", "campaign"), FB, strict=True))
+    body = {"cost_id": cost_id, "start": f"{day}T00:00:00Z", "end": f"{following}T00:00:00Z", "currency": "EUR"}
+    return "costs", body | named | figures
+
+
 EVENTS: list[Event] = [
+    # What a network says of itself.
+    report("r1", "2026-02-01", "2026-02-02", followers=900),
+    report(
+        "r2", "2026-03-09", "2026-03-10", followers=950, reach=40, video_views=70, platform_conversions=5, platform_value=400
+    ),
     # A customer of over a year ago, who came back and spoke of it: the curve of a year.
     click("olga", "2025-01-15T10:00:00Z"),
     order("olga", "O1", "2025-01-15T12:00:00Z", 50),

@@ -319,7 +319,11 @@ def slowly(facts: list[Fact], costs: list[CostRow], name: str, low: int, end: in
     return found
 
 
-SHOWN = {"clicks": ("clicks",), "impressions": ("impressions",), "engagements": ("engagements/like", "engagements/share")}
+SHOWN = {
+    "clicks": ("clicks",),
+    "impressions": ("impressions",),
+    "engagements": ("engagements/like", "engagements/share"),
+}
 SPANS = (("1h", MINUTE, HOUR), ("24h", HOUR, DAY), ("7d", HOUR, 7 * DAY), ("30d", DAY, 30 * DAY))
 
 
