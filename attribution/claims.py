@@ -236,6 +236,8 @@ class Reports:
                         _add(cell, group.cell(figures, replaces))
         for key in sums.campaigns.sums.get(span.name, sums.campaigns.sums[CAMPAIGN_TO_DATE]):
             names: Dims = (key[0], key[1], key[2])
+            if not self._covered.covers(names):
+                continue
             taken = self._covered.replaced(names, self._views, span.granularity, span.low, bound(names), sums)
             if taken:
                 deltas = parts.setdefault(names, ({}, {}))[1]

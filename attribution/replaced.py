@@ -82,6 +82,10 @@ class Covered:
                     self._prefix.pop(("d", dims), None)
         return some
 
+    def covers(self, dims: Dims) -> bool:
+        """Whether reports replace anything that is counted under these names."""
+        return bool(self._of(dims))
+
     def replaced(
         self, dims: Dims, views: Collection[str], granularity: str, low: int, bound: int, sums: Sums
     ) -> dict[str, Cell]:

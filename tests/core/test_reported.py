@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from attribution.costs import Ledger
-from attribution.facts import CLICKS, FILTERED_CLICKS, IMPRESSIONS, Fact, Measure, engagement
+from attribution.facts import CLICKS, FILTERED_CLICKS, IMPRESSIONS, ORDERS, TOTAL, Fact, Measure, engagement
+from attribution.filing import NOBODY
 from attribution.goals import measure
 from attribution.kpi import Board, rows
 from attribution.nodes.cost import accrual_end
@@ -161,6 +162,11 @@ def test_a_report_of_noon_cuts_both_sides_of_a_cost_per_click_where_it_ends() ->
     """Reported up to 8 o'clock: 8 euros for 40 clicks. What was clicked since stands in clicks and not in CPC."""
     day = moment("2026-03-10T00:00:00Z")
     facts = hours(META, CLICKS, day, 10, 1)
+    # Orders of all and what nobody is credited for are no names of a level, and have no cut.
+    facts += [
+        (END - HOUR, TOTAL, ORDERS, 1),
+        (END - HOUR, NOBODY, ("conversions", "last_non_direct", "purchase", "conversion"), 1),
+    ]
     costs = [
         report(day - 3 * DAY, day, amount=0, clicks=0),
         report(day, day + DAY, at=day + 8 * HOUR, amount=8_000_000, clicks=40),
