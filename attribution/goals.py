@@ -27,10 +27,12 @@ from attribution.windows import Sums, goal_days
 from models.settings import Goal, Marketing, micros
 
 RATIO = Context(prec=12)
+_STANDING = ("followers", "follower_growth", "engagements_per_follower_ratio", "platform_reach")
+"""Reported of a moment or of the largest interval: neither sums nor ratios over days."""
 METRIC: dict[str, Metric] = {
     metric.name.removesuffix("_ratio"): metric
     for metric in METRICS
-    if metric.spans != "m" and metric.models != "reason"
+    if metric.spans != "m" and metric.models != "reason" and metric.name not in _STANDING
 }
 """What a goal may be about, but for persons."""
 SUMS = frozenset(name for name, metric in METRIC.items() if not metric.ratio)
