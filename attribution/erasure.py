@@ -19,13 +19,16 @@ from attribution.nodes.state import Answer, Conversion, CostRow, Given, Node, Or
 from models.wire import AnyEntry, GivenStage, GivenTouch, Link, Move, OrderMove, OrderReport, Survey, Withdrawal
 
 NOBODY: frozenset[str] = frozenset()
+OF_CUSTOMER, OF_DEVICES = "c", "d"
+"""Before an order's key, a mark on the forget list that is no node's: the order went with a forgotten customer; nobody but forgotten
+devices has reported it yet, so it may turn out to be somebody else's."""
 
 
 class Erased:
     """What came of it. `nodes` are those that changed, None for one that is gone; `changed` are (person, conversion) to publish.
 
     `left` are (person, conversion) that stay in the sums, and of which nothing may say whose they were. `devices` are found to be a forgotten
-    person's and have to be forgotten too, `orders` to be put on the list.
+    person's and have to be forgotten too, `orders` (and marks of orders) to be put on the list.
     """
 
     __slots__ = ("changed", "devices", "facts", "left", "moves", "nodes", "orders")
@@ -92,9 +95,13 @@ def screen(entry: AnyEntry, node: Node, forgotten: Forgotten) -> Erased | None:
     erased = Erased()
     # A node that exists is not forgotten; of orders that are, nothing may be known again.
     if node is None and entry.key[0] in "aco" and entry.key in forgotten:
-        if isinstance(entry, OrderReport) and entry.person and entry.person[0] == "a" and entry.person not in forgotten:
-            erased.devices.add(entry.person)
+        # Two ids on one order are a link: who reports a forgotten customer's is a device of that customer.
+        device = entry.person if isinstance(entry, OrderReport) else None
+        if device and device[0] == "a" and device not in forgotten and OF_CUSTOMER + entry.key in forgotten:
+            erased.devices.add(device)
         return erased
+    if node is None and entry.key[0] == "o" and not isinstance(entry, OrderReport):
+        return erased if OF_DEVICES + entry.key in forgotten else None
     if isinstance(entry, Link):
         if entry.customer not in forgotten:
             return None
@@ -111,7 +118,10 @@ def screen(entry: AnyEntry, node: Node, forgotten: Forgotten) -> Erased | None:
 
 
 def _report(node: Order | None, entry: OrderReport, forgotten: Forgotten) -> Erased:
-    """A forgotten person's report of an order. It says nothing but that the order is theirs, unless a customer has it already."""
+    """A forgotten person's report of an order. It says nothing but that the order is theirs, unless a customer has it already.
+
+    A device's says less: a customer's report that is still to come decides.
+    """
     erased = Erased()
     persons = named(node) if node is not None else set()
     customers = {person for person in persons if person[0] == "c"}
@@ -119,7 +129,7 @@ def _report(node: Order | None, entry: OrderReport, forgotten: Forgotten) -> Era
     if ours:
         erased.devices |= {person for person in persons - customers if person not in forgotten}
     if not customers and (ours or not persons):
-        erased.orders.add(entry.key)
+        erased.orders |= {entry.key, OF_CUSTOMER + entry.key} if ours else {OF_DEVICES + entry.key}
         if node is not None:
             erased.nodes[entry.key] = None
     return erased
@@ -129,11 +139,12 @@ def _order(key: str, node: Order, persons: set[str], forgotten: Forgotten, erase
     gone = {person for person in persons if person in forgotten}
     if not gone:
         return
-    if any(person[0] == "c" for person in gone):
+    customer = any(person[0] == "c" for person in gone)
+    if customer:
         erased.devices |= {person for person in persons - gone if person[0] == "a"}
     erased.take(key, fold_forget(key, node, gone))
     if erased.nodes[key] is None:
-        erased.orders.add(key)
+        erased.orders |= {key, OF_CUSTOMER + key} if customer else {key}
 
 
 def _strip(key: str, node: Person, forgotten: Forgotten, context: Context, erased: Erased) -> None:

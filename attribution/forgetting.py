@@ -17,6 +17,8 @@ from models.wire import Forget
 _SIZE = 16
 _PERSON = b"parcours"
 _CACHED = 1 << 16
+_PERSONS_MAX = 1_000
+"""Persons in one entry: an entry is never divided, and a record of the log has to fit the broker's limit."""
 
 
 class Forgotten:
@@ -54,6 +56,11 @@ class Forgotten:
             self._known.cache_clear()
         return fresh
 
+    def remove(self, hashes: Iterable[bytes]) -> None:
+        """Take these back: what they stand for could not be forgotten."""
+        self.hashes.difference_update(hashes)
+        self._known.cache_clear()
+
 
 def keyed_hash(key: bytes, text: str) -> bytes:
     """16 bytes that tell nothing of `text` to whoever has not the key. A key may have any length."""
@@ -72,6 +79,8 @@ def _addresses(partitions: int) -> tuple[str, ...]:
 
 
 def everywhere(persons: Iterable[str], partitions: int, offset: int = 0, hashes: Iterable[bytes] = ()) -> list[Forget]:
-    """One entry for each partition of the log: what is to be forgotten may be named in any."""
-    who, known = tuple(sorted(set(persons))), tuple(hashes)
-    return [Forget(key, offset, k, who, known) for k, key in enumerate(_addresses(partitions))]
+    """For each partition of the log one entry, or as many as so many persons need: what is to be forgotten may be named in any."""
+    who, known = sorted(set(persons)), tuple(hashes)
+    slices = [tuple(who[i : i + _PERSONS_MAX]) for i in range(0, len(who), _PERSONS_MAX)] or [()]
+    each = [(key, part) for part in slices for key in _addresses(partitions)]
+    return [Forget(key, offset, k, part, known if k < partitions else ()) for k, (key, part) in enumerate(each)]

@@ -94,9 +94,14 @@ async def leftovers(kafka: Kafka, forgotten: Forgotten) -> AsyncIterator[bytes]:
         if record.key is not None:
             standing[record.key] = record.value is not None
     for key, stands in standing.items():
-        conversion, _, person = key.decode("utf-8", "replace").rpartition("|")
-        if stands and (person in forgotten or conversion in forgotten):
+        if stands and _names(key.decode("utf-8", "replace"), forgotten):
             yield key
+
+
+def _names(key: str, forgotten: Forgotten) -> bool:
+    """Whether `<conversion>|<person>` names somebody forgotten, or their order. An id may have a `|` too: where it is divided is not known."""
+    bars = [i for i, letter in enumerate(key) if letter == "|"]
+    return any(key[:i] in forgotten or key[i + 1 :] in forgotten for i in bars)
 
 
 async def everywhere_listed(

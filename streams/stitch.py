@@ -181,7 +181,9 @@ class JourneyPartition:
         # Nodes that were read after Redis went back, or after another worker claimed, are not those of our position: moves
         # and results made of them would be in Kafka before the commit could refuse them.
         self._nodes.weights.limit = self._cache - min(self._cells.weight, self._cache // 2)
-        if await self._nodes.gather(keys) and not await self.stands():
+        # So with the index of whom to forget.
+        read = await self._nodes.gather(keys) or bool(chunk.erasing.persons)
+        if read and not await self.stands():
             return await self._refusal()
         progress = msgspec.structs.replace(
             self.progress,
@@ -277,7 +279,7 @@ class JourneyPartition:
         elif isinstance(entry, OrderReport | Survey):
             entry, progress.admitted = self._names.admit_named(entry, progress.admitted, NAMES_MAX)
         elif isinstance(entry, Forget):
-            self._forget(entry, offset, index, context, chunk)
+            self._forget(entry, offset, index, source, context, chunk)
             return
         node = self._nodes.get(entry.key)
         try:
@@ -323,15 +325,25 @@ class JourneyPartition:
         for i, move in enumerate(moves):
             chunk.moves.append(msgspec.structs.replace(move, offset=offset, k=(index << 32) + i))
 
-    def _forget(self, entry: Forget, offset: int, index: int, context: Context, chunk: Chunk) -> None:
+    def _forget(
+        self, entry: Forget, offset: int, index: int, source: str, context: Context, chunk: Chunk
+    ) -> None:  # fmt: skip
         """Persons are forgotten: their nodes here, and what other nodes know of them."""
         assert self._forgotten is not None
         fresh = self._forgotten.add(entry.persons, entry.hashes)
         if not fresh:
             return
-        chunk.erasing.hashes += fresh
         nodes = {key: self._nodes.get(key) for key in sorted(chunk.erasing.nodes)}
-        self._take(erase(nodes, self._forgotten, context), offset, index, chunk)
+        try:
+            erased = erase(nodes, self._forgotten, context)
+        except Exception as error:
+            # As if it had never come: on the list it could not be done again.
+            self._forgotten.remove(fresh)
+            chunk.erasing = Erasing()
+            self._letter(entry, source, Rejected("fold_failed", "$", repr(error)), chunk)
+            return
+        chunk.erasing.hashes += fresh
+        self._take(erased, offset, index, chunk)
 
     def _take(self, erased: Erased, offset: int, index: int, chunk: Chunk) -> None:
         """What forgetting did to nodes: into the chunk, and to the other partitions."""

@@ -17,6 +17,7 @@ from attribution.replay import Replay
 from attribution.rollups import Rollups
 from models.results import FORGOTTEN
 from models.settings import Marketing
+from models.wire import FORMAT, Block, encode
 from streams.blocks import partition_of
 from tests.core.driver import Driver
 from tests.core.replayed import line, lines
@@ -186,3 +187,66 @@ def test_what_restated_an_order_is_not_told_once_it_is_taken_back() -> None:
         assert isinstance(ben_now, Person)
         told.append([one.what for conversion in ben_now.conversions for one in conversion.history])
     assert told == [[], [], ["click-of-ana"], ["", ""]]
+
+
+DAY_OF = "2026-03-{:02d}T10:00:00Z".format
+FORGET_PIXEL = ("touchpoints", {"event_id": "f", "occurred_at": DAY_OF(1), "type": "forget", "anonymous_id": "pixel"})
+
+
+def report(event_id: str, **who: str) -> tuple[str, dict[str, Any]]:
+    order = {"type": "order", "order_id": "1", "revenue": "1", "currency": "EUR"}
+    return "purchases", {"event_id": event_id, "occurred_at": DAY_OF(2), **order, **who}
+
+
+def one_by_one(driver: Driver, *events: tuple[str, dict[str, Any]]) -> Driver:
+    for topic, body in events:
+        driver.publish(f"{topic}/0", json.dumps(body).encode())
+        driver.drain()
+    return driver
+
+
+def on_every_list(driver: Driver, key: str) -> bool:
+    return all(keyed_hash(b"a secret", key) in stored.forgotten for stored in driver.stored)
+
+
+@pytest.mark.parametrize("pixel_first", [True, False])
+def test_a_forgotten_device_takes_no_customers_order_along(pixel_first: bool) -> None:
+    """Its report may come before the customer's own; and again, when the list of before is what a new log begins with."""
+    reports = [report("p", anonymous_id="pixel"), report("s", customer_id="ben", source="shop")]
+    events = [FORGET_PIXEL, *(reports if pixel_first else reversed(reports))]
+    driver = one_by_one(Driver(Marketing(), Random(1)), *events)
+    again = Driver(Marketing(), Random(1))
+    for stored in again.stored:
+        stored.forgotten = frozenset().union(*(other.forgotten for other in driver.stored))
+    for one in (driver, one_by_one(again, *events)):
+        assert [(conversion, of.person) for (conversion, _), of in one.published.items()] == [("o:1", "c:ben")]
+        assert "a:pixel" not in repr(one.nodes())
+
+
+def test_of_an_order_that_only_a_forgotten_device_reported_nothing_is_known() -> None:
+    refund = {"event_id": "r", "occurred_at": DAY_OF(3), "type": "refund", "order_id": "1", "amount": "1"}
+    events = [("purchases", refund), FORGET_PIXEL, report("p", anonymous_id="pixel"), ("purchases", refund)]
+    driver = one_by_one(Driver(Marketing(), Random(1)), *events)
+    assert driver.nodes() == {}
+    assert driver.dropped["forgotten"] == 2
+
+
+@pytest.mark.parametrize("who", ["customer_id", "anonymous_id"])
+def test_only_a_forgotten_customers_order_says_whose_a_device_is(who: str) -> None:
+    """A device that reports an order of a forgotten device is not that device's."""
+    forget = {"event_id": "f", "occurred_at": DAY_OF(3), "type": "forget", who: "x"}
+    events = [report("p", **{who: "x"}), ("touchpoints", forget), report("q", anonymous_id="other")]
+    driver = one_by_one(Driver(Marketing(), Random(1)), *events)
+    assert driver.nodes() == {}
+    assert on_every_list(driver, "a:other") is (who == "customer_id")
+
+
+def test_so_many_persons_are_forgotten_that_one_record_can_not_hold_them() -> None:
+    persons = [f"a:{n:0>200}" for n in range(2_500)]
+    entries = everywhere(persons, 3, offset=7, hashes=[b"h"])
+    assert [entry.k for entry in entries] == list(range(9))
+    assert max(len(encode(Block(FORMAT, "touchpoints/0", [entry]))) for entry in entries) < 500_000
+    for partition in range(3):
+        own = [entry for entry in entries if partition_of(entry.key, 3) == partition]
+        assert [person for entry in own for person in entry.persons] == persons
+        assert [name for entry in own for name in entry.hashes] == [b"h"]

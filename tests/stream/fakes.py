@@ -33,7 +33,7 @@ TOKEN = "token"
 
 
 def _text(word: bytes | str) -> str:
-    return word if isinstance(word, str) else word.decode()
+    return word if isinstance(word, str) else word.decode(errors="surrogateescape")
 
 
 class Broken(Exception):
@@ -282,7 +282,7 @@ class Fetch:
 class Bench:
     """One partition of the log on a table bench: `append` to its log, `work`, look at `tables`, `producer`, `count`."""
 
-    def __init__(self, marketing: Marketing, log: Iterable[Block] = (), **limits: int) -> None:
+    def __init__(self, marketing: Marketing, log: Iterable[Block] = (), **limits: Any) -> None:
         self.faults = Faults()
         self.tables = MemoryTables(self.faults)
         self.producer = RecordingProducer(self.faults)
