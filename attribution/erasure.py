@@ -16,6 +16,7 @@ from attribution.nodes.base import Context, Folded
 from attribution.nodes.order import fold_forget, named
 from attribution.nodes.person import refile
 from attribution.nodes.state import Answer, Conversion, CostRow, Given, Node, Order, Person
+from attribution.visitors import visitor_facts
 from models.wire import AnyEntry, GivenStage, GivenTouch, Link, Move, OrderMove, OrderReport, Survey, Withdrawal
 
 NOBODY: frozenset[str] = frozenset()
@@ -174,6 +175,8 @@ def _strip(key: str, node: Person, forgotten: Forgotten, context: Context, erase
         folded = refile(person, min(other.t for other in node.conversions if other.id in lost), [], context)
         first_orders(folded, context.rules, known=True)
         folded = told(key, person, folded, context)
+        # Who visited through the device is counted no more: so is not who converted, or there were more of these.
+        folded.facts = [*folded.facts, *visitor_facts(node, person)]
     erased.take(key, folded)
     taken = [(name, device, True) for name, device in through.items() if name in spared]
     taken += [(name, device, False) for name, device in given.touches.items() if device in gone]

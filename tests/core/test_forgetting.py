@@ -15,6 +15,7 @@ from attribution.forgetting import Forgotten, everywhere, keyed_hash
 from attribution.nodes.state import Person
 from attribution.replay import Replay
 from attribution.rollups import Rollups
+from attribution.visitors import ALL, converted, visitors
 from models.results import FORGOTTEN
 from models.settings import Marketing
 from models.wire import FORMAT, Block, encode
@@ -250,3 +251,30 @@ def test_so_many_persons_are_forgotten_that_one_record_can_not_hold_them() -> No
         own = [entry for entry in entries if partition_of(entry.key, 3) == partition]
         assert [person for entry in own for person in entry.persons] == persons
         assert [name for entry in own for name in entry.hashes] == [b"h"]
+
+
+def test_who_converted_through_a_forgotten_device_is_no_more_than_who_visited() -> None:
+    """The one visit and the one order of a customer came through it: both marks of the person go, the order stays in the sums."""
+    device = {"anonymous_id": "pixel"}
+    events: list[tuple[str, dict[str, Any]]] = [
+        (
+            "touchpoints",
+            {"event_id": "l", "occurred_at": DAY_OF(1), "type": "identify", "customer_id": "ben", **device},
+        ),
+        ("touchpoints", {"event_id": "v", "occurred_at": DAY_OF(1), "type": "visit", "channel": "Email", **device}),
+        report("p", **device),
+    ]
+    driver = one_by_one(Driver(Marketing(), Random(1)), *events)
+
+    def counted() -> list[int]:
+        total: Counter[Any] = Counter()
+        for (granularity, _), cells in driver.rollups().buckets.items():
+            for cell in cells.values() if granularity in "dv" else ():
+                total.update(cell)
+        channel = ("Email", "(none)")
+        each = (visitors(ALL), converted(ALL, "purchase"), visitors(channel), converted(channel, "purchase"))
+        return [*(total[measure] for measure in each), total[ORDERS]]
+
+    assert counted() == [1, 1, 1, 1, 1]
+    one_by_one(driver, FORGET_PIXEL)
+    assert counted() == [0, 0, 0, 0, 1]
