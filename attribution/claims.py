@@ -6,7 +6,7 @@ either: the largest report inside the span. What a report replaces, `attribution
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from operator import itemgetter
@@ -101,6 +101,14 @@ class _Group:
         self._rows = [
             [(places[name], row._replace(amount=n)) for name, n in row.reported if name in places] for _, _, row in rows
         ]
+        # By name, when the rows that report it start and end, each in order.
+        self._spans: list[tuple[list[int], list[int]]] = [([], []) for _ in self.names]
+        for (start, until, _), parts in zip(rows, self._rows, strict=True):
+            for place, _ in parts:
+                self._spans[place][0].append(start)
+                self._spans[place][1].append(until)
+        for starts, _ in self._spans:
+            starts.sort()
         self._starts = [start for start, _, _ in rows]
         self._ends = [until for _, until, _ in rows]
         # The least start from each on: what begins after a time is passed over at once.
@@ -113,12 +121,16 @@ class _Group:
             self._done.append(sums)
 
     def between(self, start: int, end: int) -> dict[str, int]:
-        """What accrues of each name in [start, end); nothing when no row does."""
+        """What accrues in [start, end) of each name that a row there reports."""
         first = bisect_right(self._ends, start)
         if first >= len(self._ends) or self._least[first] >= end:
             return {}
         low, high = self._upto(start), self._upto(end)
-        return {name: high[i] - low[i] for i, name in enumerate(self.names)}
+        return {
+            name: high[i] - low[i]
+            for i, (name, (starts, ends)) in enumerate(zip(self.names, self._spans, strict=True))
+            if bisect_left(starts, end) > bisect_right(ends, start)
+        }
 
     def _upto(self, t: int) -> list[int]:
         first = bisect_right(self._ends, t)
@@ -135,7 +147,7 @@ class _Group:
         """The counts of these kinds as measures."""
         found: Cell = {}
         for name, measure in zip(self.names, self._measures, strict=True):
-            if measure is not None and KINDS[measure[0]] & kinds:
+            if name in figures and measure is not None and KINDS[measure[0]] & kinds:
                 found[measure] = found.get(measure, 0) + figures[name]
         return found
 

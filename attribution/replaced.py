@@ -142,10 +142,10 @@ class Covered:
         if day < sums.hours_from:
             return n * inside // (following - day)
         hours = sums.campaigns.cells["h"]
-        first = day - day % HOUR
+        # Where days begin within an hour, that hour holds some of another day as well.
         return sum(
             _amount(hours.get(start, {}).get(dims), measure)
-            for start in range(first if first == day else first + HOUR, following, HOUR)
+            for start in range(day + -day % HOUR, following - HOUR + 1, HOUR)
             if covers.holds(start)
         )
 

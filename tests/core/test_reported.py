@@ -185,6 +185,31 @@ def test_a_day_in_part_goes_by_hours_while_these_are_kept_and_then_by_its_share(
     assert found["campaign_clicks", *META, "campaign_to_date"] == 100 + (6 if exact else 9)
 
 
+def test_days_that_begin_within_an_hour_take_back_no_hour_of_the_next_one() -> None:
+    """Ten clicks of 18:40 UTC are of the next day in India: a report of the day before, which counts none, takes nothing back."""
+    marketing = Marketing(clock="event", time_zone="Asia/Kolkata")
+    midnight = moment("2026-03-08T18:30:00Z")
+    facts: list[Fact] = [(midnight - 2 * HOUR, META, CLICKS, 3), (midnight + 10 * MINUTE, META, CLICKS, 10)]
+    found = exported(facts, [report(midnight - 6 * HOUR, midnight, clicks=0)], marketing=marketing)
+    assert found["day_channel_clicks", *F, "2"] == 0
+    assert found["day_channel_clicks", *F, "1"] == 10
+
+
+def test_what_no_report_of_a_span_tells_is_absent_in_it() -> None:
+    """The same campaign once told of conversions, and of video views alone since."""
+    day = moment("2026-03-09T00:00:00Z")
+    costs = [
+        report(day - 20 * DAY, day - 19 * DAY, platform_conversions=5, platform_value=400),
+        report(day, day + DAY, video_views=0),
+    ]
+    found = exported([], costs)
+    assert found["channel_platform_conversions", *F, "30d"] == 5
+    assert found["channel_video_views", *F, "7d"] == 0
+    assert ("channel_platform_conversions", *F, "7d") not in found
+    assert ("channel_platform_value", *F, "7d") not in found
+    assert ("channel_platform_conversions_difference", *F, "7d") not in found
+
+
 def test_claims_beside_what_is_credited() -> None:
     euro = 1_000_000
     credit = ("conversions", "last_non_direct", "purchase", "conversion")
