@@ -13,7 +13,7 @@ from attribution.facts import CONVERSIONS
 from attribution.families import FAMILIES, LEVEL_LABELS, Row
 from attribution.formulas import Scope, units
 from attribution.patterns import level_of, matches
-from attribution.targets import STATISTICAL, family, of_persons
+from attribution.targets import STATISTICAL, family, labels_of, of_persons
 from models.results import NONE
 from models.settings import AlertRule, Marketing, micros
 
@@ -101,36 +101,36 @@ def _reserved(rule: AlertRule, values: tuple[str, ...]) -> bool:
 def _reading(
     rule: AlertRule, level: str, marketing: Marketing, scope: Scope, names: Names, index: Rows, held: Held
 ) -> Reading:
-    labels = _labels(rule, marketing, scope.labels)
     if rule.metric in STATISTICAL:
-        reading = UNKNOWN if held.holds(names) else _cost(rule, labels["model"], scope)
+        reading = UNKNOWN if held.holds(names) else _cost(rule, rule.model or marketing.headline_models[0], scope)
     else:
-        value, volumes = _looked_up(rule, level, labels, index)
+        value, volumes = _looked_up(rule, level, marketing, scope.labels, index)
         # A ratio of cost is absent too while less than half of its cost is known: that is not the end of it.
         awaited = value is None and scope.upto is None and scope.spent.total is not None
         reading = UNKNOWN if awaited else plain_reading(rule, value, volumes)
     maturity = family(level, "maturity")
-    return reading._replace(maturity=None if maturity is None else index.get(maturity, labels), cost_through=scope.cut)
+    known = None if maturity is None else _value(rule, marketing, scope.labels, index, maturity)
+    return reading._replace(maturity=known, cost_through=scope.cut)
 
 
 def _of_persons(rule: AlertRule, level: str, marketing: Marketing, values: tuple[str, ...], index: Rows) -> Reading:
-    labels = _labels(rule, marketing, zip(_LEVEL_LABELS, values, strict=False))
-    return plain_reading(rule, *_looked_up(rule, level, labels, index))
+    names = zip(_LEVEL_LABELS, values, strict=False)
+    return plain_reading(rule, *_looked_up(rule, level, marketing, names, index))
 
 
-def _labels(rule: AlertRule, marketing: Marketing, names: Iterable[tuple[str, str]]) -> dict[str, str]:
-    model = rule.model or marketing.headline_models[0]
-    return dict(names) | {
-        "model": model, "basis": rule.basis, "conversion": rule.conversion, "window": rule.window,
-    }  # fmt: skip
+def _value(
+    rule: AlertRule, marketing: Marketing, names: Iterable[tuple[str, str]], index: Rows, name: str
+) -> Decimal | None:
+    return index.get(name, dict(names) | labels_of(rule, marketing, name))
 
 
 def _looked_up(
-    rule: AlertRule, level: str, labels: dict[str, str], index: Rows
+    rule: AlertRule, level: str, marketing: Marketing, names: Iterable[tuple[str, str]], index: Rows
 ) -> tuple[Decimal | None, dict[str, Decimal]]:
     """The rule's metric, and those that ask for a minimum, as far as there are any."""
+    names = tuple(names)
     wanted = {metric: family(level, metric) for metric in (rule.metric, *rule.minimum)}
-    found = {metric: index.get(name, labels) for metric, name in wanted.items() if name is not None}
+    found = {metric: _value(rule, marketing, names, index, name) for metric, name in wanted.items() if name is not None}
     return found.get(rule.metric), {metric: n for metric in rule.minimum if (n := found.get(metric)) is not None}
 
 

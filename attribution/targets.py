@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from attribution.facts import TOUCH
-from attribution.families import FAMILIES, LEVEL_LABELS, OF_MODELS, PERSONS, family_name
+from attribution.families import FAMILIES, LEVEL_LABELS, METRICS, OF_MODELS, PERSONS, family_name
 from attribution.formulas import PURCHASE
 from attribution.goals import METRIC, OF_PERSONS, SUMS, window_of
 from attribution.patterns import level_of
 from attribution.people import WINDOWS as PERSONS_WINDOWS
-from attribution.windows import WINDOWS
+from attribution.plan import Plan
+from attribution.rollups import Calendar
+from attribution.windows import WINDOWS, spans
 from models.errors import ConfigError
 from models.settings import AlertRule, Benchmark, Goal, Marketing, micros
 
@@ -20,6 +22,8 @@ STATISTICAL = ("cpa",)
 """Metrics that are judged with a confidence bound: cost per conversion."""
 
 
+_SOME_DAY = 1_800_000_000_000_000
+_OF_LEADS = frozenset(metric.name for metric in METRICS if metric.conversions == "lead")
 LABELS = frozenset((*LEVEL_LABELS["campaign"], "model", "basis", "conversion", "window", "currency"))
 """What a rule says by its keys. A family with other labels has several rows for one scope and window."""
 
@@ -28,6 +32,17 @@ def family(level: str, metric: str) -> str | None:
     """The exported family of a metric, named with or without its `_ratio`; None when there is none with one row for a scope of this level."""
     names = (f"parcours_{level}_{metric}", f"parcours_{level}_{metric}_ratio")
     return next((name for name in names if name in FAMILIES and _one_row(name)), None)
+
+
+def labels_of(rule: AlertRule, marketing: Marketing, name: str) -> dict[str, str]:
+    """The labels beside the level's that a rule asks a family for; a cost per lead is always of the conversion that is the lead."""
+    lead = rule.conversion == PURCHASE and FAMILIES[name].metric in _OF_LEADS
+    return {
+        "model": rule.model or marketing.headline_models[0],
+        "basis": rule.basis,
+        "conversion": marketing.lead_conversion if lead else rule.conversion,
+        "window": rule.window,
+    }
 
 
 def of_persons(name: str) -> bool:
@@ -49,8 +64,9 @@ def metrics(level: str) -> list[str]:
 
 def check(marketing: Marketing) -> None:
     """Raises ConfigError for the first rule, goal or benchmark that can't be meant."""
+    samples = _Samples(marketing)
     for i, rule in enumerate(marketing.alerts):
-        _rule(marketing, rule, f"alerts[{i}]")
+        _rule(marketing, samples, rule, f"alerts[{i}]")
     for i, goal in enumerate(marketing.goals):
         _goal(marketing, goal, f"goals[{i}]")
     for i, benchmark in enumerate(marketing.benchmarks):
@@ -59,7 +75,46 @@ def check(marketing: Marketing) -> None:
         micros(getattr(marketing.silence, topic))
 
 
-def _rule(marketing: Marketing, rule: AlertRule, at: str) -> None:
+class _Samples:
+    """What is exported under a configuration, for rules to be held against."""
+
+    def __init__(self, marketing: Marketing) -> None:
+        self._marketing = marketing
+        self._plan = Plan(marketing, [PURCHASE, *sorted(marketing.conversions)])
+        self._spans = spans(_SOME_DAY, Calendar(marketing.time_zone))
+
+    def check(self, rule: AlertRule, level: str, name: str, metric: str, at: str, key: str = "") -> None:
+        """Raises ConfigError when a rule asks a family for what never has a sample. `key` is the one in `at` that names the metric, if it is not `metric`."""
+        if of_persons(name):
+            return
+        found = {window.name: self._labels(level, window.name, name) for window in WINDOWS}
+        if not any(found.values()):
+            lead = self._marketing.lead_conversion
+            raise ConfigError(
+                f"{at}.{key or 'metric'}: {metric} is of lead_conversion, and {lead!r} is not in [conversions]"
+            )
+        kept = found[rule.window]
+        if not kept:
+            fits = ", ".join(window for window, some in found.items() if some)
+            raise ConfigError(
+                f"{at}.{key or 'window'}: {metric} is not exported for window {rule.window!r}; there is {fits}"
+            )
+        for label, wanted in labels_of(rule, self._marketing, name).items():
+            known = dict.fromkeys(one[label] for one in kept if label in one)
+            if known and wanted not in known:
+                fits = ", ".join(known)
+                raise ConfigError(
+                    f"{at}.{key or label}: {metric} is not exported for {label} {wanted!r}; there is {fits}"
+                )
+            kept = [one for one in kept if one.get(label, wanted) == wanted]
+
+    def _labels(self, level: str, window: str, name: str) -> list[dict[str, str]]:
+        return [
+            dict(sample.labels) for sample in self._plan.samples(level, self._spans[window]) if sample.family == name
+        ]
+
+
+def _rule(marketing: Marketing, samples: _Samples, rule: AlertRule, at: str) -> None:
     level = level_of(rule)
     name = family(level, rule.metric)
     if name is None:
@@ -76,6 +131,7 @@ def _rule(marketing: Marketing, rule: AlertRule, at: str) -> None:
         names = ", ".join(w.name for w in WINDOWS if TOUCH in w.bases)
         raise ConfigError(f"{at}.basis: the touch basis is for {names} and not for campaigns")
     _model(marketing, rule, at)
+    samples.check(rule, level, name, rule.metric, at)
     for name, value in (("threshold", rule.threshold), ("clear", rule.clear), ("dispersion", rule.dispersion)):
         if value is not None and not value.is_finite():
             raise ConfigError(f"{at}.{name}: {value} is no amount")
@@ -88,9 +144,11 @@ def _rule(marketing: Marketing, rule: AlertRule, at: str) -> None:
         raise ConfigError(
             f"{at}.clear: {rule.clear} is not {side} the threshold {rule.threshold}; it would resolve as it fires"
         )
-    for name in rule.minimum:
-        if family(level, name) is None:
-            raise ConfigError(f"{at}.minimum.{name}: no metric of level {level}{_near(name, metrics(level))}")
+    for metric in rule.minimum:
+        least = family(level, metric)
+        if least is None:
+            raise ConfigError(f"{at}.minimum.{metric}: no metric of level {level}{_near(metric, metrics(level))}")
+        samples.check(rule, level, least, metric, at, f"minimum.{metric}")
     micros(rule.for_)
     if rule.metric in STATISTICAL:
         if rule.direction != "above":

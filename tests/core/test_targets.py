@@ -54,6 +54,15 @@ def marketing(**given: Any) -> Marketing:
         ({"conversion": "signup"}, r"alerts\[0\].conversion: 'signup' is none of purchase, lead"),
         ({"clear": 61}, r"alerts\[0\].clear: 61 is not below the threshold 60"),
         ({"metric": "roas", "direction": "below", "clear": 50}, r"alerts\[0\].clear: 50 is not above the threshold 60"),
+        ({"metric": "roas", "conversion": "lead"}, r"alerts\[0\].conversion: roas is not exported for conversion 'lead'; there is purchase"),
+        ({"metric": "maturity", "window": "7d"}, r"alerts\[0\].basis: maturity is not exported for basis 'conversion'; there is touch"),
+        ({"metric": "projected_cpa", "window": "7d"}, r"alerts\[0\].basis: projected_cpa .* there is touch"),
+        ({"metric": "followers", "window": "1h"}, r"alerts\[0\].window: followers .* '1h'; there is 24h, 7d, 30d"),
+        ({"metric": "filtered_clicks", "window": "1h"}, r"alerts\[0\].window: filtered_clicks .* there is 24h, 7d, 30d"),
+        ({"metric": "platform_value", "window": "1h"}, r"alerts\[0\].window: platform_value"),
+        ({"metric": "clicks", "window": "1h", "minimum": {"followers": 1}}, r"alerts\[0\].minimum.followers: .* there is 24h, 7d, 30d"),
+        ({"metric": "attributed_conversions", "conversion": "lead", "minimum": {"attributed_new_customers": 1}},
+         r"alerts\[0\].minimum.attributed_new_customers: .* 'lead'; there is purchase"),
         ({"threshold": 0}, r"alerts\[0\].threshold: 0 is not above 0"),
         ({"direction": "below"}, r"alerts\[0\].direction"),
         ({"dispersion": "0.5"}, r"alerts\[0\].dispersion: 0.5 is below 1"),
@@ -145,10 +154,10 @@ def test_a_changed_alert_is_no_new_configuration_of_the_fold() -> None:
 
 
 def readings(
-    rules: list[dict[str, Any]], facts: list[Fact], costs: list[CostRow], held: Held = FREE
+    rules: list[dict[str, Any]], facts: list[Fact], costs: list[CostRow], held: Held = FREE, **given: Any
 ) -> dict[tuple[str, ...], tuple[bool, Decimal | None, Decimal | None, Decimal | None]]:
     """By names: known, value, spend, conversions."""
-    config = marketing(clock="event", alerts=rules)
+    config = marketing(clock="event", alerts=rules, **given)
     targets.check(config)
     rollups = Rollups(Calendar("UTC"))
     rollups.add(facts, END)
@@ -289,3 +298,17 @@ def test_a_backtest_judges_what_is_told_of_persons() -> None:
     assert {one.names[1]: (one.fired_at, one.resolved_at) for one in test.episodes} == {
         "facebook": (nine, ten), "google": (nine, None),
     }  # fmt: skip
+
+
+def test_a_cost_per_lead_is_of_the_conversion_that_is_the_lead() -> None:
+    rule = {**RULE, "name": "cpl", "metric": "cpl", "campaign": "*"}
+    facts = [*sale(END, SPRING), *sale(END, SPRING, kind="demo"), *sale(END, SPRING, kind="demo")]
+    config: dict[str, Any] = {"conversions": {"lead": {}, "demo": {}}, "lead_conversion": "demo"}
+    seen = readings([rule], facts, [paid(END - DAY, END, 100)], **config)
+    assert seen == {SPRING: (True, 50, None, None)}
+    with pytest.raises(
+        ConfigError, match=r"alerts\[0\].metric: cpl is of lead_conversion, and 'lead' is not in \[conversions\]"
+    ):
+        targets.check(marketing(conversions={"demo": {}}, alerts=[rule]))
+    with pytest.raises(ConfigError, match=r"alerts\[0\].conversion: cpl .* 'lead'; there is demo"):
+        targets.check(marketing(**config, alerts=[{**rule, "conversion": "lead"}]))
