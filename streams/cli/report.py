@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -333,7 +333,7 @@ class Beside(NamedTuple):
 
 def beside(found: Report, period: str) -> list[Beside]:
     """Platform claims beside ours, of every channel and network that reports any."""
-    from attribution.claims import CONVERSIONS, VALUE, Reports
+    from attribution.claims import CONVERSIONS, VALUE, Reports, Told, merged
     from attribution.formulas import units
     from attribution.rollups import Calendar
     from attribution.windows import spans
@@ -342,8 +342,13 @@ def beside(found: Report, period: str) -> list[Beside]:
     if span is None:
         return []
     ours = board(found, period).channels
+    parts: dict[tuple[str, str], list[Told]] = {}
+    place = _places(found)
+    for source, figures in Reports(found.costs).figures(span.low, span.stop).items():
+        parts.setdefault(place(source), []).append(Told(figures))
     lines_ = []
-    for (channel, network), figures in Reports(found.costs).figures(span.low, span.stop).items():
+    for (channel, network), told in sorted(parts.items()):
+        figures = merged(told).figures
         if CONVERSIONS in figures or VALUE in figures:
             said = ours.get((channel, network), {})
             value = units(figures[VALUE]) if VALUE in figures else None
@@ -351,6 +356,23 @@ def beside(found: Report, period: str) -> list[Beside]:
             attributed = said.get("attributed_conversions", 0), said.get("attributed_revenue", 0)
             lines_.append(Beside(channel, network, count, attributed[0], value, attributed[1]))
     return lines_
+
+
+def _places(found: Report) -> Callable[[tuple[str, str]], tuple[str, str]]:
+    """Where the rows show a channel with its network: by its name, in whatever case, or in the sum of those without rows of their own."""
+    from models.results import OTHER
+
+    names = {(of["channel"], of["network"]) for _, labels, _ in found.rows if "channel" in (of := dict(labels))}
+    folded = {(channel.casefold(), network.casefold()): (channel, network) for channel, network in sorted(names)[::-1]}
+    rest = (OTHER, OTHER)
+
+    def place(source: tuple[str, str]) -> tuple[str, str]:
+        if source in names:
+            return source
+        channel, network = source
+        return folded.get((channel.casefold(), network.casefold()), rest if rest in names else source)
+
+    return place
 
 
 def _show_claims(found: Report, period: str) -> None:

@@ -220,6 +220,33 @@ def test_what_a_network_claims_stands_beside_what_is_attributed_to_it(shop: Path
     assert "platform claims" not in run("--input", shop, "--period", "7d").stdout
 
 
+def test_claims_in_another_case_stand_beside_the_same_channel(shop: Path) -> None:
+    claimed = COST | {"channel": "paid social", "network": "Facebook", "platform_conversions": 3}
+    more = COST | {"cost_id": "c2", "platform_conversions": 2}
+    (shop / "costs.jsonl").write_text(json.dumps(claimed) + "\n" + json.dumps(more) + "\n")
+    for period in ("7d", "today"):
+        (claim,) = json.loads(run("--input", shop, "--period", period, "--json").stdout)["platform"]
+        assert (claim["channel"], claim["network"]) == ("Paid Social", "facebook")
+        assert (claim["claimed"], claim["attributed"]) == ("5", "1")
+
+
+def test_claims_of_what_has_no_rows_of_its_own_are_those_of_the_rest(shop: Path) -> None:
+    """More channels than the budget has room for: those that claim stand where the exporter shows what they are credited."""
+    costs = [
+        COST | {"cost_id": f"c{n}", "network": f"n{n:03}", "amount": f"{n}", "platform_conversions": 1}
+        for n in range(120)
+    ]
+    (shop / "costs.jsonl").write_text("".join(json.dumps(cost) + "\n" for cost in costs))
+    told = json.loads(run("--input", shop, "--period", "7d", "--json").stdout)
+    shown = {
+        (row["channel"], row["network"]): row["value"]
+        for row in told["rows"]
+        if row["level"] == "channel" and row["metric"] == "platform_conversions"
+    }
+    assert int(shown["(other)", "(other)"]) > 1
+    assert {(one["channel"], one["network"]): one["claimed"] for one in told["platform"]} == shown
+
+
 def test_who_is_named_by_an_answer_alone_is_no_line_of_blanks(shop: Path) -> None:
     answer = {
         "type": "survey_response", "event_id": "s1", "occurred_at": "2026-03-02T11:00:00Z", "customer_id": "anna",
