@@ -85,7 +85,7 @@ class Exporter:
         self._snapshot: Snapshot | None = None
         self._taken = 0
         self._read_at: float | None = None
-        self._reach_due = 0.0
+        self._reach_due: float | None = None
         self._epoch: int | None = None
         self._pause = infra.refresh_interval
         self._cpu = cpu
@@ -119,7 +119,7 @@ class Exporter:
                     self._watch.away()
             except Exception:
                 log.exception("Business metrics not refreshed; reading all again")
-                self._view = None
+                self._view = self._reach_due = None
             await asyncio.sleep(self._nap(spent))
 
     def _nap(self, spent: float) -> float:
@@ -140,7 +140,7 @@ class Exporter:
         watch = await self._watching()
         view, read, end = await self._read()
         if view.backward(end):
-            self._view = None
+            self._view = self._reach_due = None
             view, read, end = await self._read()
         read_at = self._clock()
         seen: Seen | None = None
@@ -148,14 +148,15 @@ class Exporter:
             self._body, self._status, self._snapshot, self._unrendered = b"", {}, None, False
             seen = watch.look(None, None) if watch else None
         else:
-            due = watch is not None and self._due(read_at)
+            fresh = self._reach_due is None
+            if fresh:
+                # Devices are counted before anything is judged: without them an alert on reach would be over at each restart.
+                await asyncio.to_thread(view.take, read, end)
+                await self._count(view)
+                view, read, end = await self._read()
+            due = watch is not None and (fresh or self._due(read_at))
             new, seen = await asyncio.to_thread(self._take, view, read, end, watch, due)
-            began = self._clock()
-            if began >= self._reach_due:
-                view.reached(await counted(((part.tables, part.names) for part in view.parts), end, view.calendar))
-                counted_at = self._clock()
-                self._reach_due = counted_at + min(REACH_SECONDS, REACH_SHARE * (counted_at - began))
-            self._unrendered |= new
+            self._unrendered |= new or fresh
             self._drew = 0.0
             if render and self._unrendered:
                 self._unrendered = False
@@ -173,6 +174,16 @@ class Exporter:
             except Lost as error:
                 log.warning("Alerts are not evaluated: %s", error)
                 watch.forget()
+        # Last, so that nothing that was read or judged is lost if it fails.
+        if self._reach_due is not None and self._clock() >= self._reach_due:
+            await self._count(view)
+
+    async def _count(self, view: View) -> None:
+        """Count devices; rows have them from the next reading on."""
+        began = self._clock()
+        view.reached(await counted(((part.tables, part.names) for part in view.parts), view.end, view.calendar))
+        now = self._clock()
+        self._reach_due = now + min(REACH_SECONDS, REACH_SHARE * (now - began))
 
     def _due(self, now: float) -> bool:
         """Whether rows are shown to the watch although nothing changed."""
@@ -228,8 +239,8 @@ class Exporter:
         if self._watch is not None:
             self._watch.forget()
         self._watched_at, self._unrendered, self._render_at = None, False, 0.0
-        self._reach_due = 0.0
-        self._view, self._body, self._status, self._read_at, self._epoch = None, b"", {}, None, None
+        self._view = self._reach_due = None
+        self._body, self._status, self._read_at, self._epoch = b"", {}, None, None
         self._renderer, self._snapshot = Renderer(BUSINESS), None
 
     def _rendered(self, view: View) -> tuple[bytes, dict[str, Any]]:

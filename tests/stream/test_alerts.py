@@ -299,6 +299,25 @@ async def test_a_new_leader_goes_on_with_the_same_alert(redis: Redis, writer: Wr
     assert len({one.id for one in new.published}) == 1
 
 
+async def test_an_alert_on_reach_is_not_over_because_a_worker_has_not_counted_yet(redis: Redis, writer: Writer) -> None:
+    rule = AlertRule(name="reach", metric="reach", threshold=Decimal(1))
+    marketing = msgspec.structs.replace(MARKETING, alerts=(rule,), goals=())
+    await writer.commit(END, clicked=["a:1", "a:2"])
+    log: list[Alert] = []
+    for _ in range(3):
+        bench = Bench(redis, writer, marketing, log)
+        for _ in range(3):
+            await bench.tick()
+        # The clock goes back an hour, and all is read anew.
+        await bench.tick(-3600.0)
+        await bench.tick(3600.0)
+        bench.leads = False
+        await bench.tick()
+        bench.leads = True
+        await bench.tick()
+    assert [one.status for one in log] == ["firing"]
+
+
 @pytest.mark.parametrize("where", ["before storing", "after storing", "before publishing", "after publishing"])
 async def test_twenty_kills_give_one_id(
     redis: Redis, writer: Writer, where: str, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
@@ -12,8 +14,10 @@ from attribution.rollups import Bucket, Calendar, Cell, Rollups
 from attribution.rules import Dims
 from attribution.watermarks import Progress
 from models.settings import Infrastructure
+from models.wire import CLICK, Touch
 from streams.caches import Nodes, bucket_key
 from streams.codec import Names, pack_cell
+from streams.reach import Sightings
 from streams.tables import Claimed, Position, Tables, Writes, journey_tag
 from tests.reference import moment
 
@@ -41,9 +45,10 @@ class Writer:
         self.token, self.offset, self.seq = claimed.token, claimed.position.offset, claimed.seq
 
     async def commit(
-        self, highest: int, cells: dict[Bucket, dict[Dims, Cell]] | None = None, costs: dict[str, CostRow] | None = None
-    ) -> None:
-        """Add to cells, set cost rows, and move on."""
+        self, highest: int, cells: dict[Bucket, dict[Dims, Cell]] | None = None, costs: dict[str, CostRow] | None = None,
+        clicked: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """Add to cells, set cost rows, note devices that clicked at `highest`, and move on."""
         if not self.token:
             await self.claim()
         writes = Writes()
@@ -61,6 +66,11 @@ class Writer:
             writes.hashes.pop(bucket_key(bucket), None)
             writes.deletes.add(bucket_key(bucket))
         writes.changed += [*writes.hashes, *writes.deletes]
+        sightings = Sightings(self.tables, self.names)
+        for device in clicked:
+            sightings.see(Touch(device, 0, 0, "x", highest, CLICK, "click", *SPRING, None, 0, None, 1))
+        if clicked:
+            await sightings.write(Calendar("UTC"), highest, writes)
         if self.names.fresh:
             writes.hashes["names"] = {str(number): packed for number, packed in self.names.fresh.items()}
             writes.changed.append("names")
