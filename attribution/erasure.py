@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping
 
 from attribution.facts import Fact
 from attribution.fold import fold, told
-from attribution.forgetting import Forgotten
+from attribution.forgetting import STAYS, Forgotten
 from attribution.newness import first_orders
 from attribution.nodes.base import Context, Folded
 from attribution.nodes.order import fold_forget, named
 from attribution.nodes.person import refile
 from attribution.nodes.state import Answer, Conversion, CostRow, Given, Node, Order, Person
 from attribution.visitors import visitor_facts
-from models.wire import AnyEntry, GivenStage, GivenTouch, Link, Move, OrderMove, OrderReport, Survey, Withdrawal
+from models.wire import AnyEntry, GivenStage, GivenTouch, Link, Move, OrderMove, OrderReport, Stage, Survey, Withdrawal
 
 NOBODY: frozenset[str] = frozenset()
 OF_CUSTOMER, OF_DEVICES = "c", "d"
@@ -111,6 +111,11 @@ def screen(entry: AnyEntry, node: Node, forgotten: Forgotten) -> Erased | None:
     if isinstance(entry, OrderReport):
         assert not isinstance(node, Person | CostRow | Answer)
         return _report(node, entry, forgotten) if entry.person and entry.person in forgotten else None
+    if isinstance(entry, OrderMove | GivenStage | Stage):
+        # It was on its way when its money stayed in the sums.
+        name = f"o:{entry.order_id}" if isinstance(entry, OrderMove) else f"s:{entry.event_id}"
+        if _staying(entry.key, name) in forgotten:
+            return erased
     if isinstance(entry, GivenTouch | GivenStage | Withdrawal | OrderMove):
         named = entry.device
     else:
@@ -169,6 +174,7 @@ def _strip(key: str, node: Person, forgotten: Forgotten, context: Context, erase
         given=None if left == Given() else left,
     )
     erased.left += [(key, other) for other in node.conversions if other.id in lost]
+    erased.orders |= {_staying(key, name) for name in lost}
     folded = Folded(person)
     if lost:
         # Those after it may now be the first order, or reach further back.
@@ -183,6 +189,11 @@ def _strip(key: str, node: Person, forgotten: Forgotten, context: Context, erase
     for name, device, conversion in sorted(taken):
         withdrawal = Withdrawal(key, 0, 0, device, name, conversion)
         erased.take(key, fold(erased.nodes[key], withdrawal, context))
+
+
+def _staying(person: str, conversion: str) -> str:
+    """On the forget list: a conversion that a person lost with a device, and that stays in the sums."""
+    return f"{STAYS}{person}|{conversion}"
 
 
 def _any(persons: Iterable[str], forgotten: Forgotten) -> bool:

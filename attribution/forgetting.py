@@ -16,6 +16,8 @@ from models.wire import Forget
 
 _SIZE = 16
 _PERSON = b"parcours"
+STAYS = "m"
+"""Begins what is said not of a node but of sums: what is in those of this generation. A rebuild does not carry it over."""
 _CACHED = 1 << 16
 _PERSONS_MAX = 1_000
 """Persons in one entry: an entry is never divided, and a record of the log has to fit the broker's limit."""
@@ -45,8 +47,9 @@ class Forgotten:
         return self.hash(node) in self.hashes
 
     def hash(self, text: str) -> bytes:
-        """Its keyed hash: BLAKE2b of 16 bytes."""
-        return keyed_hash(self.key, text)
+        """Its keyed hash: BLAKE2b of 16 bytes, and one more that tells what `lasting` leaves out."""
+        found = keyed_hash(self.key, text)
+        return found + STAYS.encode() if text.startswith(STAYS) else found
 
     def add(self, nodes: Iterable[str], hashes: Iterable[bytes] = ()) -> list[bytes]:
         """Forget these too; the hashes that are new."""
@@ -60,6 +63,11 @@ class Forgotten:
         """Take these back: what they stand for could not be forgotten."""
         self.hashes.difference_update(hashes)
         self._known.cache_clear()
+
+
+def lasting(hashes: Iterable[bytes]) -> list[bytes]:
+    """Of a forget list what another generation begins with, sorted."""
+    return sorted(known for known in hashes if len(known) == _SIZE)
 
 
 def keyed_hash(key: bytes, text: str) -> bytes:

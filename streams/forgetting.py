@@ -15,7 +15,7 @@ import msgspec
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from attribution.forgetting import Forgotten, everywhere, keyed_hash
+from attribution.forgetting import Forgotten, everywhere, keyed_hash, lasting
 from models.errors import ConfigError
 from models.settings import Marketing
 from models.wire import FORMAT, Block, encode
@@ -67,7 +67,7 @@ async def listed(redis: Redis, generation: int) -> set[bytes]:
 
 def seeds(hashes: Iterable[bytes], partitions: int) -> Iterator[tuple[int, bytes]]:
     """(partition, block) of what a new log begins with: the forget list of the generation before."""
-    every = sorted(hashes)
+    every = lasting(hashes)
     for i in range(0, len(every), _HASHES):
         for entry in everywhere((), partitions, i, every[i : i + _HASHES]):
             yield partition_of(entry.key, partitions), encode(Block(FORMAT, _SEED, [entry]))

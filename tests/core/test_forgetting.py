@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from attribution.facts import ATTRIBUTED_MARGIN, ATTRIBUTED_NET, CONVERSIONS, ORDERS, REVENUE_GROSS, REVENUE_NET
-from attribution.forgetting import Forgotten, everywhere, keyed_hash
+from attribution.forgetting import Forgotten, everywhere, keyed_hash, lasting
 from attribution.nodes.state import Person
 from attribution.replay import Replay
 from attribution.rollups import Rollups
@@ -278,3 +278,26 @@ def test_who_converted_through_a_forgotten_device_is_no_more_than_who_visited() 
     assert counted() == [1, 1, 1, 1, 1]
     one_by_one(driver, FORGET_PIXEL)
     assert counted() == [0, 0, 0, 0, 1]
+
+
+def test_an_order_that_the_forget_event_overtakes_is_not_counted_twice() -> None:
+    """The customer's own report of it is on its way to the customer, who has lost what the device gave: that stays in the sums."""
+    device = {"anonymous_id": "pixel"}
+    link = {"event_id": "l", "occurred_at": DAY_OF(1), "type": "identify", "customer_id": "ben", **device}
+    marketing = Marketing()
+    driver = one_by_one(Driver(marketing, Random(1)), ("touchpoints", link), report("p", **device))
+    before = money(driver.rollups())
+    theirs, orders = (partition_of(key, driver.partitions) for key in ("c:ben", "o:1"))
+    assert theirs != orders
+    for topic, body in (report("s", customer_id="ben", source="shop"), FORGET_PIXEL):
+        driver.publish(f"{topic}/0", json.dumps(body).encode())
+        driver.ingest(f"{topic}/0", 1)
+    driver.stitch(theirs, 1 << 30)
+    driver.drain()
+    assert money(driver.rollups()) == before != {}
+    # That it stays is true of these sums: a new log begins without it, and in the new sums the order is the customer's.
+    again = Driver(marketing, Random(1))
+    for stored in again.stored:
+        stored.forgotten = frozenset(lasting(frozenset().union(*(other.forgotten for other in driver.stored))))
+    one_by_one(again, FORGET_PIXEL, ("touchpoints", link), report("p", **device), report("s", customer_id="ben"))
+    assert [of.person for of in again.published.values()] == ["c:ben"]
