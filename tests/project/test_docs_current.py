@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
+from attribution.formulas import PURCHASE
+from attribution.listing import BUDGET, CAMPAIGN, CHANNEL, _fit
+from attribution.plan import Plan, most
 from docs import generate
 from models.errors import CATALOGUE
 from models.events import DECODERS, TOPICS
+from models.settings import Marketing
+from streams.cli import root
 
 ROOT = Path(generate.DOCS).parent
 PAGES = generate.pages()
@@ -117,3 +123,53 @@ def test_every_error_code_has_one_row() -> None:
     page = (ROOT / "docs" / "errors.md").read_text("utf-8")
     rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| `")]
     assert rows == [f"`{code}`" for code in CATALOGUE]
+
+
+def test_every_command_is_in_the_table_and_has_a_section() -> None:
+    names = [str(command.name) for command in root.app.registered_commands]
+    names += [str(group.name) for group in root.app.registered_groups]
+    readme, page = ((ROOT / name).read_text("utf-8") for name in ("README.md", "docs/cli.md"))
+    table = [line for line in readme.splitlines() if line.startswith("| `parcours ")]
+    assert len(names) > 15
+    assert [name for name in names if not any(re.match(rf"\| `parcours {name}\b", line) for line in table)] == []
+    assert [name for name in names if not re.search(rf"^## {name}\b", page, re.M)] == []
+
+
+def fits(conversions: tuple[str, ...], channels: int, half: bool, campaigns: int = 100) -> tuple[int, int]:
+    """How many of so many channels, all or half of them with costs, and campaigns have series of their own."""
+    plan = Plan(
+        msgspec.convert({"conversions": {name: {} for name in conversions}}, Marketing), [PURCHASE, *conversions]
+    )
+    order = {
+        level: [(level, str(i), "") for i in range(n)] for level, n in ((CHANNEL, channels), (CAMPAIGN, campaigns))
+    }
+    needs = {name: plan.series(CHANNEL, paid=not half or i % 2 == 0) for i, name in enumerate(order[CHANNEL])}
+    needs |= dict.fromkeys(order[CAMPAIGN], plan.series(CAMPAIGN))
+    own = _fit(plan, BUDGET, order[CHANNEL], order[CAMPAIGN], needs)
+    return len(own & set(order[CHANNEL])), len(own & set(order[CAMPAIGN]))
+
+
+def test_the_figures_of_the_budget_are_computed() -> None:
+    page = " ".join((ROOT / "docs" / "metrics.md").read_text("utf-8").split())
+    plan = Plan(Marketing(), [PURCHASE])
+    channel, free, campaign, idle = (
+        plan.series(level, paid=paid) for level in (CHANNEL, CAMPAIGN) for paid in (True, False)
+    )
+    assert (
+        f"models {channel} for a channel with costs, {free} for one without, {campaign} and {idle} for a campaign"
+        in page
+    )
+    total = sum(most(Marketing(), 12, 100).values())
+    assert f"12 channels and 100 campaigns take {total // 1000} {total % 1000:03}" in page
+    most_of = [
+        max(n for n in range(10, 50) if fits(conversions, n, half) == (n, 100))
+        for conversions in ((), ("lead",))
+        for half in (False, True)
+    ]
+    assert (
+        "{} channels fit, or {} of which half have costs; with one more conversion type {}, or {}.".format(*most_of)
+        in page
+    )
+    wide = max(n for n in range(10, 50) if fits(("lead",), n, True)[0] == n)
+    assert fits(("lead",), wide, True) == (wide, 0)
+    assert f"{wide} of which half have costs still have rows of their own then, and all campaigns" in page
