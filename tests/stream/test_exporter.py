@@ -11,6 +11,7 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -116,6 +117,24 @@ async def test_metrics_are_the_report_s_whatever_the_commits(redis: Redis, seed:
     assert value(samples, "as_of_timestamp_seconds") == run.highest // 1_000_000
     for key, wanted in expected.items():
         assert samples[key] == wanted, key
+
+
+async def test_what_was_read_is_exported_though_devices_could_not_be_counted(
+    redis: Redis, bench: Bench, writers: list[Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> Any:
+        raise RedisError("away")
+
+    await writers[0].commit(END, cells([(END, SPRING, CLICKS, 1)]))
+    await writers[1].commit(END)
+    for clicks in (1, 2):
+        await writers[0].commit(END, cells([(END, SPRING, CLICKS, 1)] * (clicks - 1)))
+        bench.now += 60.0
+        with monkeypatch.context() as patch:
+            patch.setattr("streams.exporter.counted", away)
+            with pytest.raises(RedisError):
+                await bench.exporter.refresh()
+        assert value(await bench.scrape(), "total_clicks", window="24h") == clicks
 
 
 async def stored_costs(writer: Writer) -> list[str]:
