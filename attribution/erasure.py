@@ -95,7 +95,7 @@ def screen(entry: AnyEntry, node: Node, forgotten: Forgotten) -> Erased | None:
     """What becomes of an entry that names somebody forgotten, in the place of being folded; None when it names nobody who is."""
     erased = Erased()
     # A node that exists is not forgotten; of orders that are, nothing may be known again.
-    if node is None and entry.key[0] in "aco" and entry.key in forgotten:
+    if node is None and entry.key[0] in "aco" and (entry.key in forgotten or STAYS + entry.key in forgotten):
         # Two ids on one order are a link: who reports a forgotten customer's is a device of that customer.
         device = entry.person if isinstance(entry, OrderReport) else None
         if device and device[0] == "a" and device not in forgotten and OF_CUSTOMER + entry.key in forgotten:
@@ -150,7 +150,7 @@ def _order(key: str, node: Order, persons: set[str], forgotten: Forgotten, erase
         erased.devices |= {person for person in persons - gone if person[0] == "a"}
     erased.take(key, fold_forget(key, node, gone))
     if erased.nodes[key] is None:
-        erased.orders |= {key, OF_CUSTOMER + key} if customer else {key}
+        erased.orders |= {key, OF_CUSTOMER + key} if customer else {STAYS + key, OF_DEVICES + key}
 
 
 def _strip(key: str, node: Person, forgotten: Forgotten, context: Context, erased: Erased) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from attribution.forgetting import Forgotten, everywhere, keyed_hash, lasting
+from attribution.forgetting import STAYS, Forgotten, everywhere, keyed_hash, lasting
 from models.errors import ConfigError
 from models.settings import Marketing
 from models.wire import FORMAT, Block, encode
@@ -81,7 +81,7 @@ def about_forgotten(value: bytes | None, forgotten: Forgotten) -> bool:
         return False
     if not isinstance(event, dict):
         return False
-    fields = (("customer_id", "c:"), ("anonymous_id", "a:"), ("order_id", "o:"))
+    fields = (("customer_id", "c:"), ("anonymous_id", "a:"), ("order_id", "o:"), ("order_id", f"{STAYS}o:"))
     named = [prefix + text.strip() for field, prefix in fields if isinstance(text := event.get(field), str)]
     return any(name in forgotten for name in named)
 
@@ -101,7 +101,7 @@ async def leftovers(kafka: Kafka, forgotten: Forgotten) -> AsyncIterator[bytes]:
 def _names(key: str, forgotten: Forgotten) -> bool:
     """Whether `<conversion>|<person>` names somebody forgotten, or their order. An id may have a `|` too: where it is divided is not known."""
     bars = [i for i, letter in enumerate(key) if letter == "|"]
-    return any(key[:i] in forgotten or key[i + 1 :] in forgotten for i in bars)
+    return any(name in forgotten for i in bars for name in (key[:i], STAYS + key[:i], key[i + 1 :]))
 
 
 async def everywhere_listed(

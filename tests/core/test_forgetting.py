@@ -301,3 +301,19 @@ def test_an_order_that_the_forget_event_overtakes_is_not_counted_twice() -> None
         stored.forgotten = frozenset(lasting(frozenset().union(*(other.forgotten for other in driver.stored))))
     one_by_one(again, FORGET_PIXEL, ("touchpoints", link), report("p", **device), report("s", customer_id="ben"))
     assert [of.person for of in again.published.values()] == ["c:ben"]
+
+
+def test_an_order_counted_with_a_forgotten_device_is_the_customers_after_a_rebuild() -> None:
+    """It stays in the sums it is in, and there the customer's report would count it twice; in new sums nothing else counts it."""
+    first, second = report("p", anonymous_id="pixel"), report("s", customer_id="ben", source="shop")
+    driver = one_by_one(Driver(Marketing(), Random(1)), first)
+    before = money(driver.rollups())
+    one_by_one(driver, FORGET_PIXEL, second)
+    assert money(driver.rollups()) == before != {}
+    assert driver.nodes() == {}
+    again = Driver(Marketing(), Random(1))
+    for stored in again.stored:
+        stored.forgotten = frozenset(lasting(frozenset().union(*(other.forgotten for other in driver.stored))))
+    one_by_one(again, first, FORGET_PIXEL, second)
+    assert [of.person for of in again.published.values()] == ["c:ben"]
+    assert money(again.rollups()) == before

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from attribution.forgetting import Forgotten
+from attribution.forgetting import STAYS, Forgotten
 from models.wire import Forget
 from streams import forgetting, stitch
 from streams.tables import Outcome, Position
@@ -54,7 +54,7 @@ async def test_one_that_breaks_is_lettered_and_can_come_again(monkeypatch: pytes
     assert len(bench.producer.letters()) == 1
 
 
-@pytest.mark.parametrize("key", ["o:1|c:a|b", "o:1|2|c:a|b", "s:e|c:a|b", "o:3|4|c:z", "o:3|4|c:y|z"])
+@pytest.mark.parametrize("key", ["o:1|c:a|b", "o:1|2|c:a|b", "s:e|c:a|b", "o:3|4|c:z", "o:3|4|c:y|z", "o:7|c:y"])
 async def test_a_sweep_finds_ids_with_bars(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     async def log(*_: Any) -> AsyncIterator[Record]:
         for n, name in enumerate((key, "o:5|c:b", "o:6|a:a|b")):
@@ -62,5 +62,13 @@ async def test_a_sweep_finds_ids_with_bars(monkeypatch: pytest.MonkeyPatch, key:
 
     monkeypatch.setattr(forgetting, "records", log)
     known = Forgotten(b"a secret")
-    known.add(["c:a|b", "o:3|4"])
+    known.add(["c:a|b", "o:3|4", f"{STAYS}o:7"])
     assert [found async for found in forgetting.leftovers(None, known)] == [key.encode()]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("listed", ["o:1", f"{STAYS}o:1", "c:x"])
+def test_a_retry_of_what_the_worker_would_drop_is_refused(listed: str) -> None:
+    known = Forgotten(b"a secret")
+    known.add([listed])
+    assert forgetting.about_forgotten(b'{"order_id": " 1", "customer_id": "x"}', known)
+    assert not forgetting.about_forgotten(b'{"order_id": "2", "customer_id": "y"}', known)
