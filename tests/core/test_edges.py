@@ -38,6 +38,7 @@ from attribution.nodes.state import CostRow
 from attribution.people import WINDOWS, People
 from attribution.rollups import Calendar, Rollups
 from attribution.windows import Sums
+from models.wire import COUNTERS
 from tests.core.replayed import replay
 from tests.core.test_kpi_families import BASELINES, DAY_EDGES, EDGES, END, FB, MARKETING, L, P
 from tests.core.test_people import EDGES as EDGES_OF_PERSONS
@@ -116,7 +117,7 @@ REPORTED = {
     "video_views", "platform_reach", "platform_conversions", "platform_value", "platform_conversions_difference", "platform_value_difference",
     "followers", "follower_growth", "engagements_per_follower_ratio",
 }  # fmt: skip
-"""They are there only where a network reports them: tests/core/test_reported.py has them by hand and against a slow reading."""
+"""They are there only where a network reports them."""
 
 
 def literal(metric: str, of: dict[str, str]) -> str:
@@ -245,10 +246,46 @@ def test_every_family_of_persons_on_and_beside_the_edge(window: str, start: int)
             assert not [key for key in found if key[1].endswith(("_ratio", "_points"))], t
 
 
+TOLD = {"platform_conversions": 7, "platform_value": 70 * EURO, "video_views": 9, "reach": 5, "followers": 100}
+OF_REPORTS = {
+    "platform_conversions": "7", "platform_value": "70", "video_views": "9", "platform_reach": "5",
+    "platform_conversions_difference": "7", "platform_value_difference": "70", "followers": "100", "follower_growth": "20",
+    "engagements_per_follower_ratio": "0.01",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("span", "first", "last"),
+    [part for part in spans() if part[0].get("window") in ("24h", "7d", "30d") and "period" not in part[0]],
+    ids=lambda part: "/".join(part.values()) if isinstance(part, dict) else "",
+)
+def test_what_is_reported_on_and_beside_the_edges(span: dict[str, str], first: str, last: str) -> None:
+    low, high = moment(first + "Z"), moment(last + "Z")
+    assert low < END <= high
+    before = CostRow(low - 10, low - 9, low - 9, COUNTERS, FB, 0, 0, (("followers", 80),))
+    # What is reported of the microsecond before the end is the last that has been; of the end itself nothing can be known yet.
+    for t, inside in ((low - 1, False), (low, True), (low + 1, True), (END - 2, True), (END - 1, True), (END, False)):
+        row = CostRow(t, t + 1, t + 1, COUNTERS, FB, 0, 0, tuple(sorted(TOLD.items())))
+        rollups = Rollups(Calendar("UTC"))
+        rollups.add([(END, FB, engagement("like", "1"), 1)], END)
+        sums = Sums.of(rollups, MARKETING, END)
+        found = {
+            (FAMILIES[family].level, FAMILIES[family].metric): f"{Decimal(value).normalize():f}"
+            for family, labels, value in rows(sums, Ledger([before, row], sums.own, END))
+            if FAMILIES[family].metric in OF_REPORTS
+            and dict(labels)["window"] == span["window"]
+            and FAMILIES[family].level in ("total", "channel")
+        }
+        levels = {(level, metric.name) for metric in METRICS for level, short in (("total", "t"), ("channel", "c"))
+                  if metric.name in OF_REPORTS and short in metric.levels}  # fmt: skip
+        assert found == ({key: OF_REPORTS[key[1]] for key in levels} if inside else {}), t
+
+
 def test_every_metric_has_its_literals() -> None:
     assert {*LITERAL, "attributed_revenue", "unattributed_conversions", *NOT_HERE, *REPORTED} == {
         metric.name for metric in METRICS
     }
+    assert set(OF_REPORTS) == REPORTED
     windowed = {name for name, kind in PERSONS.items() if "window" in kind.labels}
     # Customers and cohorts have no window: tests/core/test_people.py has them by hand.
     assert set(PEOPLE) == windowed
