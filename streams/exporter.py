@@ -85,7 +85,7 @@ class Exporter:
         self._snapshot: Snapshot | None = None
         self._taken = 0
         self._read_at: float | None = None
-        self._reach_due: float | None = None
+        self._reach_due = 0.0
         self._epoch: int | None = None
         self._pause = infra.refresh_interval
         self._cpu = cpu
@@ -119,7 +119,7 @@ class Exporter:
                     self._watch.away()
             except Exception:
                 log.exception("Business metrics not refreshed; reading all again")
-                self._view = self._reach_due = None
+                self._view = None
             await asyncio.sleep(self._nap(spent))
 
     def _nap(self, spent: float) -> float:
@@ -140,7 +140,7 @@ class Exporter:
         watch = await self._watching()
         view, read, end = await self._read()
         if view.backward(end):
-            self._view = self._reach_due = None
+            self._view = None
             view, read, end = await self._read()
         read_at = self._clock()
         seen: Seen | None = None
@@ -148,11 +148,10 @@ class Exporter:
             self._body, self._status, self._snapshot, self._unrendered = b"", {}, None, False
             seen = watch.look(None, None) if watch else None
         else:
-            fresh = self._reach_due is None
+            fresh = view.reach is None
             if fresh:
                 # Devices are counted before anything is judged: without them an alert on reach would be over at each restart.
-                await asyncio.to_thread(view.take, read, end)
-                await self._count(view)
+                await self._count(view, await asyncio.to_thread(view.load, read, end))
                 view, read, end = await self._read()
             due = watch is not None and (fresh or self._due(read_at))
             new, seen = await asyncio.to_thread(self._take, view, read, end, watch, due)
@@ -175,13 +174,13 @@ class Exporter:
                 log.warning("Alerts are not evaluated: %s", error)
                 watch.forget()
         # Last, so that nothing that was read or judged is lost if it fails.
-        if self._reach_due is not None and self._clock() >= self._reach_due:
-            await self._count(view)
+        if view.reach is not None and self._clock() >= self._reach_due:
+            await self._count(view, view.end)
 
-    async def _count(self, view: View) -> None:
+    async def _count(self, view: View, end: int) -> None:
         """Count devices; rows have them from the next reading on."""
         began = self._clock()
-        view.reached(await counted(((part.tables, part.names) for part in view.parts), view.end, view.calendar))
+        view.reached(await counted(((part.tables, part.names) for part in view.parts), end, view.calendar))
         now = self._clock()
         self._reach_due = now + min(REACH_SECONDS, REACH_SHARE * (now - began))
 
@@ -239,7 +238,7 @@ class Exporter:
         if self._watch is not None:
             self._watch.forget()
         self._watched_at, self._unrendered, self._render_at = None, False, 0.0
-        self._view = self._reach_due = None
+        self._view = None
         self._body, self._status, self._read_at, self._epoch = b"", {}, None, None
         self._renderer, self._snapshot = Renderer(BUSINESS), None
 

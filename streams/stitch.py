@@ -150,10 +150,13 @@ class JourneyPartition:
                 continue
             block = decode_block(record.value)
             start = self.position.entry if record.offset == self.position.offset else 0
+            forgets = Forget in map(type, block.entries)
             while True:
                 stop = min(len(block.entries), start + self._commit_entries - size)
                 # One that forgets has a chunk of its own: what it concerns is looked up, as it was committed before.
-                alone = next((i for i in range(start, stop) if type(block.entries[i]) is Forget), None)
+                alone = None
+                if forgets:
+                    alone = next((i for i in range(start, stop) if type(block.entries[i]) is Forget), None)
                 if alone is not None:
                     stop = alone if size or alone > start else alone + 1
                 pieces.append(Piece(record.offset, block, start, stop))

@@ -57,7 +57,8 @@ class View:
     def __init__(self, marketing: Marketing, parts: Iterable[Partition]) -> None:
         self.parts = list(parts)
         self.blocks: list[Block] = []
-        self.reach: Reach = {}
+        self.reach: Reach | None = None
+        """Distinct devices; None while they have not been counted."""
         self.end = NEVER
         self._marketing = marketing
         self._sums: Sums | None = None
@@ -120,8 +121,8 @@ class View:
         assert self._ledger is not None
         return self._sums, self._ledger
 
-    def take(self, read: list[Changes], end: int, *, anew: bool = False) -> bool:
-        """Apply what was read, with windows that end at `end`. True when the rows are new, as they are when made `anew`."""
+    def load(self, read: list[Changes], end: int) -> int:
+        """Apply what was read, and make no rows of it yet. The end of the windows."""
         if self._sums is None:
             self._sums = Sums(self._marketing, end)
             self._board = Board(self._sums, people=self._people)
@@ -129,9 +130,14 @@ class View:
             self._sums.move(end)
         for part, changes in zip(self.parts, read, strict=True):
             self._merge(part, changes, self._sums)
-        end = self._sums.end
+        return self._sums.end
+
+    def take(self, read: list[Changes], end: int, *, anew: bool = False) -> bool:
+        """Apply what was read, with windows that end at `end`. True when the rows are new, as they are when made `anew`."""
+        end = self.load(read, end)
         if not anew and not self._changed and end - end % MINUTE == self.end - self.end % MINUTE:
             return False
+        assert self._sums is not None
         if self._ledger is None or self._costs_changed or end // HOUR != self.end // HOUR:
             kept = [row for row in self._costs.values() if accrual_end(row) > end - RETENTION["d"]]
             self._ledger = Ledger(kept, self._sums.own, end, spread=self._sums.spread())

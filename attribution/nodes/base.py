@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from attribution.facts import Fact
-from attribution.nodes.state import Conversion, Node
+from attribution.nodes.state import Conversion, JourneyEvent, Node
 from attribution.rules import Rules
+from attribution.touches import Visit
 from models.wire import Move
 
 NEVER = -(1 << 62)
@@ -50,4 +51,4 @@ class Folded:
         self.changed = changed
         self.dropped = dropped
         self.filtered: Sequence[str] = ()
-        self.visits: Sequence[Any] | None = None
+        self.visits: tuple[tuple[JourneyEvent, ...], list[Visit]] | None = None

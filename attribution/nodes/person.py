@@ -88,7 +88,7 @@ def put_events(
     person: Person, after: tuple[JourneyEvent, ...], earliest: int, facts: list[Fact], context: Context, *, visiting: bool
 ) -> Folded:  # fmt: skip
     """Make `after` the journey, which differs from `earliest` on; `visiting` says whether visits can have changed."""
-    visited: tuple[tuple[JourneyEvent, ...], list[Visit]] | None = None
+    visited = None
     if visiting:
         decisive = after if len(after) <= SHORT else since(after, earliest)
         visits = merge(decisive).visits

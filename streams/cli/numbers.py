@@ -76,9 +76,9 @@ async def _read(infra: Infrastructure) -> View:
         end = view.ends(read, int(time.time() * 1_000_000))
         if end == NEVER or not any(changes.state for changes in read):
             raise Failure("no event has been applied yet: nothing to report")
-        view.take(read, end)
-        view.reached(await counted(((part.tables, part.names) for part in view.parts), view.end, view.calendar))
-        view.take(await asyncio.gather(*(part.read() for part in view.parts)), view.end)
+        end = view.load(read, end)
+        view.reached(await counted(((part.tables, part.names) for part in view.parts), end, view.calendar))
+        view.take(await asyncio.gather(*(part.read() for part in view.parts)), end)
         return view
     finally:
         await redis.aclose()
