@@ -17,9 +17,8 @@ from attribution.blocks import Found
 from attribution.costs import Ledger
 from attribution.kpi import Board
 from attribution.nodes.cost import accrual_end
-from attribution.patterns import level_of
 from attribution.people import People
-from attribution.readings import Held, read, stale
+from attribution.readings import Held, families, read, stale
 from attribution.replay import Replay
 from attribution.rollups import OF_PERSONS, RETENTION, Rollups
 from attribution.windows import Sums
@@ -55,10 +54,7 @@ class Backtest:
         self._board: Board | None = None
         self._ledger: Ledger | None = None
         self._costs_changed = False
-        families = [
-            targets.family(level_of(rule), name) for rule in marketing.alerts for name in (rule.metric, *rule.minimum)
-        ]
-        of_persons = any(name is not None and targets.of_persons(name) for name in families)
+        of_persons = any(targets.of_persons(name) for rule in marketing.alerts for name in families(rule))
         self._people = People(marketing) if of_persons else None
         self._judged = 0
         self._states: dict[Key, AlertState] = {}

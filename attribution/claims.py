@@ -7,7 +7,7 @@ either: the largest report inside the span. What a report replaces, `attribution
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from operator import itemgetter
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from attribution.facts import CLICKS, IMPRESSIONS, Measure, engagement
 from attribution.nodes.cost import accrual_end, accrued
 from attribution.nodes.state import CostRow
 from attribution.replaced import AMOUNT, KINDS, VIEWS, Covered
-from attribution.rollups import Cell
+from attribution.rollups import Cell, add
 from attribution.rules import Dims
 from attribution.running import Span
 from attribution.spread import UNPLACED
@@ -80,13 +80,8 @@ def merged(parts: Iterable[Told]) -> Told:
             for network, latest in more.items():
                 known[network] = max(latest, known.get(network, latest))
         for view, cell in part.deltas.items():
-            _add(deltas.setdefault(view, {}), cell)
+            add(deltas.setdefault(view, {}), cell)
     return Told(figures, followers, before, deltas)
-
-
-def _add(cell: Cell, more: Cell) -> None:
-    for measure, n in more.items():
-        cell[measure] = cell.get(measure, 0) + n
 
 
 class _Group:
@@ -207,12 +202,10 @@ class Reports:
         if self._covered.forget(changed):
             self._known.clear()
 
-    def figures(self, low: int, stop: int) -> dict[tuple[str, str], Mapping[str, int]]:
-        """The sums that are reported of [low, stop) by channel and network, in the order of names."""
-        parts: dict[tuple[str, str], list[Told]] = {}
+    def figures(self, low: int, stop: int) -> Iterator[tuple[tuple[str, str], Told]]:
+        """The sums that are reported of [low, stop) with their channel and network; one for each campaign, or more."""
         for dims, group in self._groups:
-            parts.setdefault(dims[:2], []).append(Told(group.between(low, stop)))
-        return {source: merged(parts[source]).figures for source in sorted(parts)}
+            yield dims[:2], Told(group.between(low, stop))
 
     def told(self, span: Span, sums: Sums, cuts: Callable[[Dims], int] | None = None) -> dict[Dims, Told]:
         """What is reported of the span by (channel, network, campaign), as rows and as touches name it, or of it up to a cut each."""
@@ -245,7 +238,7 @@ class Reports:
                 for view, (needs, replaces) in self._views.items():
                     cell = deltas.setdefault(view, {})
                     if group.gives & needs == needs:
-                        _add(cell, group.cell(figures, replaces))
+                        add(cell, group.cell(figures, replaces))
         for key in sums.campaigns.sums.get(span.name, sums.campaigns.sums[CAMPAIGN_TO_DATE]):
             names: Dims = (key[0], key[1], key[2])
             if not self._covered.covers(names):
@@ -254,7 +247,7 @@ class Reports:
             if taken:
                 deltas = parts.setdefault(names, ({}, {}))[1]
                 for view, cell in taken.items():
-                    _add(deltas.setdefault(view, {}), cell)
+                    add(deltas.setdefault(view, {}), cell)
         found = {dims: Told(figures, deltas=deltas) for dims, (figures, deltas) in parts.items()}
         # Up to a cut only ratios are asked for.
         if span.whole and stop is not bound:

@@ -9,7 +9,7 @@ from attribution import cohorts
 from attribution.cohorts import AGE, AGES, AMBASSADORS, CUSTOMERS, REPEAT_CUSTOMERS, YEAR, aged
 from attribution.families import Row
 from attribution.formulas import Labels, quotient, units
-from attribution.rollups import Calendar, Cell
+from attribution.rollups import Calendar, Cell, add
 from attribution.visitors import Source
 from models.settings import DAY
 
@@ -35,7 +35,7 @@ class Customers:
         self.sources: dict[Source, Cell] = {}
         for start in self.recent:
             for source, cell in self.months[start].items():
-                _add(self.sources.setdefault(source, {}), cell)
+                add(self.sources.setdefault(source, {}), cell)
         self.curve = self._curve()
 
     def _age(self, start: int, end: int) -> int:
@@ -48,7 +48,7 @@ class Customers:
         for start, age in self.ages.items():
             if age >= AGES:
                 for cell in self.months[start].values():
-                    _add(old, cell)
+                    add(old, cell)
         if not old.get(CUSTOMERS):
             return None
         return [_by_age(old, age) for age in range(1, AGES + 1)]
@@ -68,7 +68,7 @@ class Customers:
         of, money = f"parcours_{level}_", (*labels, currency)
         cell: Cell = {}
         for source in sources:
-            _add(cell, self.sources[source])
+            add(cell, self.sources[source])
         n = cell.get(CUSTOMERS, 0)
         revenue = sum(cell.get(aged(cohorts.COHORT_REVENUE, age), 0) for age in range(AGES + 1))
         for name, measure in (
@@ -107,7 +107,7 @@ class Customers:
         cohort = ("cohort", self.calendar.date(start)[:7])
         cell: Cell = {}
         for part in self.months[start].values():
-            _add(cell, part)
+            add(cell, part)
         n = cell.get(CUSTOMERS, 0)
         yield Row("parcours_total_cohort_customers", (cohort,), n)
         for age in range(1, self.ages[start]):
@@ -122,8 +122,3 @@ class Customers:
 def _by_age(cell: Cell, age: int) -> int:
     """Revenue in the first `age` steps."""
     return sum(cell.get(aged(cohorts.COHORT_REVENUE, step), 0) for step in range(age))
-
-
-def _add(cell: Cell, more: Cell) -> None:
-    for measure, amount in more.items():
-        cell[measure] = cell.get(measure, 0) + amount

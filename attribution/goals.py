@@ -21,7 +21,7 @@ from attribution.formulas import PURCHASE, Scope, Which, engaged, total
 from attribution.patterns import level_of, matches
 from attribution.people import WINDOWS
 from attribution.replaced import RATE
-from attribution.rollups import Calendar, Cell
+from attribution.rollups import Calendar, Cell, add, summed
 from attribution.running import Span
 from attribution.windows import Sums, goal_days
 from models.settings import Goal, Marketing, micros
@@ -115,8 +115,8 @@ def measure(goal: Goal, sums: Sums, ledger: Ledger, start: int, end: int) -> Dec
     spent = _spent(goal, ledger, start, cut)
     points = {kind.casefold(): worth for kind, worth in sums.marketing.engagement_points.items()}
     told = _told(goal, sums, ledger, start, cut)
-    rated = engaged(_plus(cell, told.delta(RATE)), points)
-    cell = _plus(cell, told.delta())
+    rated = engaged(summed((cell, told.delta(RATE))), points)
+    cell = summed((cell, told.delta()))
     scope = Scope(
         (), cell, spent, (cell, spent), cut, engaged(cell, points), nobody, visits, None, told, told, rated
     )  # fmt: skip
@@ -128,10 +128,6 @@ def _told(goal: Goal, sums: Sums, ledger: Ledger, start: int, end: int) -> Told:
     """What networks report of these days, in the place of what was counted."""
     days = Span("", "period", "d", start, end - 1, end, True)
     return merged(told for dims, told in ledger.reports.told(days, sums).items() if matches(goal, dims))
-
-
-def _plus(cell: Cell, more: Cell) -> Cell:
-    return {measure: cell.get(measure, 0) + more.get(measure, 0) for measure in cell.keys() | more.keys()}
 
 
 def _which(goal: Goal, metric: Metric, marketing: Marketing) -> Which:
@@ -173,8 +169,7 @@ def _cells(goal: Goal, sums: Sums, start: int, end: int) -> tuple[Cell, Cell, in
                 into = found
             else:
                 continue
-            for measure_, amount in cell.items():
-                into[measure_] = into.get(measure_, 0) + amount
+            add(into, cell)
     return found, nobody, visits
 
 

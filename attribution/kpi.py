@@ -42,7 +42,7 @@ from attribution.patterns import Wanted
 from attribution.people import People, Reach
 from attribution.plan import Plan
 from attribution.replaced import RATE
-from attribution.rollups import Cell
+from attribution.rollups import Cell, summed
 from attribution.rules import Dims, Rules
 from attribution.running import Key, Running, Span
 from attribution.spending import Spending, Table
@@ -347,13 +347,13 @@ class _Reader:
             self.fresh[at] = (known, block)
             return block
         cells = running.sums[span.name]
-        counted = cells[members[0]] if len(members) == 1 else _merged(cells[key] for key in members)
-        cell = _merged((counted, told.delta())) if told.deltas else counted
+        counted = cells[members[0]] if len(members) == 1 else summed(cells[key] for key in members)
+        cell = summed((counted, told.delta())) if told.deltas else counted
         sides: tuple[Cell, Spent] | None = None
         if side is not None:
             tail = running.tail(span, until, members, self.wanted)
             kept = {measure: counted.get(measure, 0) - tail[measure] for measure in self.wanted}
-            sides = (_merged((kept, known.told_upto.delta())), side)
+            sides = (summed((kept, known.told_upto.delta())), side)
         elif covered:
             sides = (cell, spent)
         labels = () if level == "total" else tuple(zip(LEVEL_LABELS["campaign"], name, strict=False))
@@ -374,7 +374,7 @@ class _Reader:
         """The engagements that a rate is of, where they are others than all."""
         if RATE not in told.deltas:
             return None
-        return engaged(_merged((counted, told.delta(RATE))), self.board._points)
+        return engaged(summed((counted, told.delta(RATE))), self.board._points)
 
     def _maturity(self, level: str, name: Key) -> Decimal | None:
         """Of the touches of a channel or of all in a window of the touch basis."""
@@ -408,14 +408,6 @@ class _Reader:
                 found.setdefault(key, []).append((age, amount))
             start = stop
         return found
-
-
-def _merged(cells: Iterable[Cell]) -> Cell:
-    merged: Cell = {}
-    for cell in cells:
-        for measure, amount in cell.items():
-            merged[measure] = merged.get(measure, 0) + amount
-    return merged
 
 
 def _unknown() -> Spent:

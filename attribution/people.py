@@ -17,7 +17,7 @@ from attribution.families import PERSONS, Row, family_name
 from attribution.formulas import PURCHASE, Labels, quotient, units
 from attribution.nodes import survey
 from attribution.nodes.survey import SELF_REPORTED
-from attribution.rollups import OF_PERSONS, Bucket, Calendar, Cell, Rollups
+from attribution.rollups import OF_PERSONS, Bucket, Calendar, Cell, Rollups, summed
 from attribution.visitors import ALL, CONVERTED, VISITORS, Source, converted, visitors
 from models.results import NONE, OTHER, UNATTRIBUTED
 from models.settings import DAY, Marketing
@@ -110,12 +110,7 @@ class People:
         """What the window that ends at `end` holds."""
         granularity = next(known[1] for known in WINDOWS if known[0] == window)
         start = self.start(window, end)
-        found: Cell = {}
-        for at, cell in self._buckets[granularity].items():
-            if start <= at <= end:
-                for measure, amount in cell.items():
-                    found[measure] = found.get(measure, 0) + amount
-        return found
+        return summed(cell for at, cell in self._buckets[granularity].items() if start <= at <= end)
 
     def sources(self) -> set[Source]:
         """The channels with networks that anything is told of."""
@@ -148,9 +143,8 @@ class People:
 
     def _forget(self, end: int) -> None:
         """Drop what no window holds any more."""
-        for _, granularity, length in WINDOWS[1:]:
-            cells = self._buckets[granularity]
-            oldest = self.calendar.start("h" if granularity == "w" else "d", end - length)
+        for window, granularity, _ in WINDOWS[1:]:
+            cells, oldest = self._buckets[granularity], self.start(window, end)
             for start in [start for start in cells if start < oldest]:
                 del cells[start]
 

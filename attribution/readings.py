@@ -61,7 +61,7 @@ def read(rules: Iterable[AlertRule], marketing: Marketing, found: Found, held: H
     Reserved names such as `(other)` are sums of several: only a rule that names one sees it.
     """
     rules = list(rules)
-    wanted = {name for rule in rules for name in _families(rule)}
+    wanted = {name for rule in rules for name in families(rule)}
     index = Rows(found.rows, wanted)
     readings: dict[Key, Reading] = {}
     for rule in rules:
@@ -85,7 +85,8 @@ def _names(values: tuple[str, ...]) -> Names:
     return (*values, "", "", "")[:3]  # type: ignore[return-value]
 
 
-def _families(rule: AlertRule) -> set[str]:
+def families(rule: AlertRule) -> set[str]:
+    """The families that an alert rule reads."""
     level = level_of(rule)
     return {name for metric in (rule.metric, "maturity", *rule.minimum) if (name := family(level, metric)) is not None}
 

@@ -17,7 +17,7 @@ from attribution.rollups import Cell
 from attribution.rules import Dims
 from attribution.windows import Sums
 from models.results import NONE
-from models.settings import HOUR
+from models.settings import DAY, HOUR
 
 AMOUNT, _CLICKS, _IMPRESSIONS, _ENGAGEMENTS = 1, 2, 4, 8
 KINDS = {CLICKS[0]: _CLICKS, IMPRESSIONS[0]: _IMPRESSIONS, ENGAGED: _ENGAGEMENTS}
@@ -76,8 +76,12 @@ class Covered:
         if self._lines:
             for granularity, start, dims in changed:
                 lines = self._of(dims).get("", ())
-                if granularity == "d" or any(covers.holds(start - start % HOUR) for _, covers in lines):
-                    some |= bool(lines)
+                # A business day is shorter than two; what is covered of it counts, whatever else has changed.
+                if any(
+                    covers.within(start, start + 2 * DAY) if granularity == "d" else covers.holds(start - start % HOUR)
+                    for _, covers in lines
+                ):
+                    some = True
                     self._prefix.pop((granularity, dims), None)
                     self._prefix.pop(("d", dims), None)
         return some

@@ -32,6 +32,20 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CACHE_LIMIT = 100_000
 
 
+def add(cell: Cell, more: Cell) -> None:
+    """Add what one cell holds to another."""
+    for measure, amount in more.items():
+        cell[measure] = cell.get(measure, 0) + amount
+
+
+def summed(cells: Iterable[Cell]) -> Cell:
+    """All of them together, as a cell of its own."""
+    found: Cell = {}
+    for cell in cells:
+        add(found, cell)
+    return found
+
+
 class Calendar:
     """Business days: starts of local days in microseconds. Cached by the day in UTC, in which few of them start."""
 

@@ -1,4 +1,4 @@
-"""Looking into Kafka's logs from the command line: where they begin and end, one record, all records, an offset by time.
+"""Kafka's logs from the command line: where they begin and end, one record, all records, an offset by time; and a producer.
 
 Outside any group, so it disturbs no worker. The end of a log is taken from what a fetch says of it: not every broker
 answers ListOffsets rightly.
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 _SECONDS = 30.0
@@ -43,6 +43,17 @@ async def reader(kafka: Kafka, **settings: Any) -> AsyncIterator[AIOKafkaConsume
         yield consumer
     finally:
         await consumer.stop()
+
+
+@asynccontextmanager
+async def writer(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer. Raises KafkaError."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka.servers, acks="all", **kafka.options)
+    try:
+        await producer.start()
+        yield producer
+    finally:
+        await producer.stop()
 
 
 async def partitions(kafka: Kafka, topics: Iterable[str]) -> list[TopicPartition]:

@@ -15,7 +15,7 @@ from models.settings import Infrastructure, Marketing
 from streams.cli.common import Failure, KafkaUrl, RedisUrl, Usage, infrastructure, note, say
 from streams.cli.dlq import kafka_at, redis_at
 from streams.cli.reach import redis_reachable
-from streams.logs import Kafka
+from streams.logs import Kafka, writer
 from streams.security import redis_options
 
 NAME = "forget"
@@ -127,37 +127,27 @@ async def _ask(
 
 
 async def _publish(kafka: Kafka, who: dict[str, str], value: bytes) -> None:
-    from aiokafka import AIOKafkaProducer
     from aiokafka.errors import KafkaError
 
-    producer = AIOKafkaProducer(bootstrap_servers=kafka.servers, acks="all", **kafka.options)
+    key = who.get("customer_id") or who["anonymous_id"]
     try:
-        await producer.start()
-        key = who.get("customer_id") or who["anonymous_id"]
-        await producer.send_and_wait("touchpoints", value, key=key.encode())
+        async with writer(kafka) as producer:
+            await producer.send_and_wait("touchpoints", value, key=key.encode())
     except KafkaError as error:
         raise Failure(f"Kafka did not take it: {error}") from None
-    finally:
-        await producer.stop()
 
 
 async def _sweep(infra: Infrastructure, kafka: Kafka, redis: Any, generation: int) -> None:
     """Tombstones for what is left: of persons whose nodes had expired when they were forgotten."""
-    from aiokafka import AIOKafkaProducer
-
     from attribution.forgetting import Forgotten
     from streams.forgetting import leftovers, listed
 
     assert infra.forget_key is not None
     forgotten = Forgotten(infra.forget_key.get_secret_value().encode(), await listed(redis, generation))
     found = [key async for key in leftovers(kafka, forgotten)]
-    producer = AIOKafkaProducer(bootstrap_servers=kafka.servers, acks="all", **kafka.options)
-    await producer.start()
-    try:
+    async with writer(kafka) as producer:
         for key in found:
             await producer.send_and_wait("attributions", None, key=key)
-    finally:
-        await producer.stop()
     say(
         f"{len(found)} attributions of forgotten persons are taken back; Kafka removes them when it compacts the topic."
     )

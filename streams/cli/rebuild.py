@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from attribution.watermarks import JOURNEY, topic_partitions
@@ -19,7 +19,7 @@ from streams.cli.dlq import kafka_at, redis_at
 from streams.cli.reach import redis_reachable
 from streams.forgetting import listed, seeds
 from streams.generations import ALIVE_SECONDS, alive, current, drop, pinned, prepare, switch
-from streams.logs import Kafka, bounds, offset_since, partitions
+from streams.logs import Kafka, bounds, offset_since, partitions, writer
 from streams.security import redis_options
 from streams.sources import stands
 from streams.tables import register_config
@@ -120,13 +120,9 @@ async def _carry_over(kafka: Kafka, hashes: set[bytes], new: int, count: int) ->
     """The forget list comes first in the new log: whoever was forgotten is not known again from the source topics."""
     if not hashes:
         return
-    producer = AIOKafkaProducer(bootstrap_servers=kafka.servers, acks="all", **kafka.options)
-    await producer.start()
-    try:
+    async with writer(kafka) as producer:
         for partition, packed in seeds(hashes, count):
             await producer.send_and_wait(journey_topic(new), packed, partition=partition)
-    finally:
-        await producer.stop()
     say(f"The forget list ({len(hashes):,} hashes) is carried over.")
 
 

@@ -344,8 +344,8 @@ def beside(found: Report, period: str) -> list[Beside]:
     ours = board(found, period).channels
     parts: dict[tuple[str, str], list[Told]] = {}
     place = _places(found)
-    for source, figures in Reports(found.costs).figures(span.low, span.stop).items():
-        parts.setdefault(place(source), []).append(Told(figures))
+    for source, part in Reports(found.costs).figures(span.low, span.stop):
+        parts.setdefault(place(source), []).append(part)
     lines_ = []
     for (channel, network), told in sorted(parts.items()):
         figures = merged(told).figures
