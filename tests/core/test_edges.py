@@ -262,7 +262,7 @@ OF_REPORTS = {
 def test_what_is_reported_on_and_beside_the_edges(span: dict[str, str], first: str, last: str) -> None:
     low, high = moment(first + "Z"), moment(last + "Z")
     assert low < END <= high
-    before = CostRow(low - 10, low - 9, low - 9, COUNTERS, FB, 0, 0, (("followers", 80),))
+    before = CostRow(low - 1, low, low, COUNTERS, FB, 0, 0, (("followers", 80),))
     # What is reported of the microsecond before the end is the last that has been; of the end itself nothing can be known yet.
     for t, inside in ((low - 1, False), (low, True), (low + 1, True), (END - 2, True), (END - 1, True), (END, False)):
         row = CostRow(t, t + 1, t + 1, COUNTERS, FB, 0, 0, tuple(sorted(TOLD.items())))

@@ -522,6 +522,36 @@ def test_a_journey_says_so_in_french_too() -> None:
     assert french()[1] == "l’achat 1042 ne compte plus (annulation) : aucun contact n’est crédité."
 
 
+@pytest.mark.parametrize(
+    ("events", "model", "said"),
+    [
+        ([], "linear", "l’achat 1042 est (unattributed) : aucun contact de cette personne n’est connu avant."),
+        (
+            [("clicks", CLICK), ("touchpoints", VISIT)], "last_non_direct",
+            "last_non_direct crédite instagram pour l’achat 1042 : c’est le dernier contact éligible qui n’est pas direct, 2,4 jours avant.",
+        ),
+        (
+            [("clicks", CLICK), ("touchpoints", VISIT)], "linear",
+            "linear partage l’achat 1042 entre 2 contacts (instagram 50 %, Direct 50 %).",
+        ),
+    ],
+)  # fmt: skip
+def test_the_french_of_each_kind_of_sentence(events: list[tuple[str, dict[str, Any]]], model: str, said: str) -> None:
+    marketing = Marketing(headline_models=(model,))
+    replay = Replay(marketing)
+    for topic, event in [*events, ("purchases", ORDER)]:
+        replay.take(topic, json.dumps(event).encode())
+    replay.finish()
+    person = replay.nodes["a:device-7"]
+    (told,) = explain("a:device-7", person, marketing).conversions  # type: ignore[arg-type]
+    assert told.sentence_fr == said
+
+
+def test_spans_have_their_plural() -> None:
+    """In French it begins at two."""
+    assert [phrases.span(language, 129_600_000_000) for language in phrases.LANGUAGES] == ["1.5 days", "1,5 jour"]
+
+
 def test_a_journey_tells_each_restatement_and_why() -> None:
     """In order of arrival: the order, a click that came late, one through a device that logs in later, a refund."""
     marketing = Marketing(lateness="400d")

@@ -164,3 +164,4 @@ def test_what_cannot_be_read_names_the_line_and_the_fix(
     assert code == 2
     assert said in " ".join(err.split())
     assert "Traceback" not in err
+    assert "'' is not" not in said or "digits" not in err, "nothing to correct in an amount that is not there"
