@@ -119,7 +119,7 @@ def finite(lines: list[Line]) -> list[Line]:
 
 @pytest.mark.integration
 async def test_the_demo_shows_what_metrics_say_and_it_changes() -> None:
-    demo = Demo(days=12, persons=400, seed=1)
+    demo = Demo(days=12, persons=400, seed=1, port=free_port())
     counted: list[int] = []
     progress: list[tuple[int, int]] = []
     try:
