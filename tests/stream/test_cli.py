@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -370,11 +370,17 @@ def test_simulate_writes_what_replay_reads(tmp_path: Path) -> None:
 
 
 def test_config_check_shows_the_settings_and_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Noon:
+            return cls(2026, 3, 1, 12, tzinfo=tz)
+
+    monkeypatch.setattr("streams.cli.config.datetime", Noon)  # it shows the time, and a minute may pass between the two
     file = tmp_path / "parcours.toml"
     file.write_text(PARCOURS_TOML)
     ran = run("config", "check", file)
     assert ran.code == 0
-    assert "Europe/Paris" in ran.out
+    assert "Europe/Paris (now 2026-03-01 12:00)" in ran.out
     assert "warning" not in ran.out
     assert ran.out.splitlines()[-1] == f"digest {load_marketing(file).digest()}"
     monkeypatch.setenv("PARCOURS_CONFIG", str(file))
