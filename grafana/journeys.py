@@ -8,8 +8,8 @@ from grafana.sheet import (
     COUNT,
     CREDIT,
     FACTOR,
-    MONEY,
     POINTS,
+    PRICE,
     SECONDS,
     SHARE,
     SOMEBODY,
@@ -65,12 +65,20 @@ def _paths(sheet: Sheet, say: Say) -> None:
         say("Reach and frequency", "Couverture et répétition"), say("Distinct devices reached, ±1 %, and impressions / reach.", "Appareils distincts touchés, ±1 %, et impressions / couverture."),
         COUNT, Query(leader("total_reach", WINDOW), say("Reach", "Couverture")), Query(leader("total_frequency", WINDOW), say("Frequency", "Répétition"), FACTOR), size=(6, 5),
     )  # fmt: skip
-    for name, title, text, heading in (
-        ("touches_to_convert", say("Path length", "Longueur des parcours"), say("Conversions with at most so many touches.", "Conversions avec au plus autant de contacts."), say("Touches, at most", "Contacts, au plus")),
-        ("time_to_convert_seconds", say("Time to convert", "Délai de conversion"), say("Conversions within so many seconds of the first touch.", "Conversions dans autant de secondes après le premier contact."), say("Seconds, at most", "Secondes, au plus")),
+    # The last bucket, of all, has no end that a bar could stand at.
+    finite = f'{OF},le!="+Inf"'
+    for name, title, text, heading, unit in (
+        ("touches_to_convert", say("Path length", "Longueur des parcours"), say("Conversions with at most so many touches.", "Conversions avec au plus autant de contacts."), say("Touches, at most", "Contacts, au plus"), "none"),
+        ("time_to_convert_seconds", say("Time to convert", "Délai de conversion"), say("Conversions within so long of the first touch.", "Conversions dans ce délai après le premier contact."), say("Time, at most", "Délai, au plus"), "s"),
     ):  # fmt: skip
         sheet.bars(
-            title, text, COUNT, ("le", heading), Query(leader(f"total_{name}_bucket", OF), "Conversions"), size=(12, 8)
+            title,
+            text,
+            COUNT,
+            ("le", heading),
+            Query(leader(f"total_{name}_bucket", finite), "Conversions"),
+            size=(12, 8),
+            unit=unit,
         )
 
 
@@ -92,7 +100,7 @@ def _channels(sheet: Sheet, say: Say) -> None:
     )  # fmt: skip
     sheet.gauges(
         say("Engagement points by network", "Points d’engagement par réseau"), say("Configured points of engagements: gains less losses.", "Points d’engagement configurés : gains moins pertes."),
-        COUNT, Query(leader("channel_engagement_points", f"{WINDOW},{SOMEBODY}"), "{{network}} · {{channel}}"), size=(12, 7),
+        COUNT, Query(f"sort_desc({leader('channel_engagement_points', f'{WINDOW},{SOMEBODY}')} != 0)", "{{network}} · {{channel}}"), size=(12, 7),
     )  # fmt: skip
 
 
@@ -102,20 +110,25 @@ def _customers(sheet: Sheet, say: Say) -> None:
         say("New and returning", "Nouveaux et fidèles"), say("Orders of the window, and those that are a new customer's first. The rest are of returning customers or of nobody known.", "Commandes de la période, et premières commandes de nouveaux clients. Le reste vient de clients fidèles ou d’inconnus."),
         COUNT, Query(leader("total_orders", WINDOW), say("All orders", "Toutes les commandes")), Query(leader("total_new_customers", WINDOW), say("New customers", "Nouveaux clients")),
     )  # fmt: skip
+    # The cohorts' customers are there at once, what came of them month by month.
+    ages = [
+        Query(leader("total_cohort_retention_ratio", f'age_months="{age}"'), say(f"After {age}", f"Après {age}"), SHARE)
+        for age in (1, 2, 3, 6, 11)
+    ]
+    sheet.table(
+        say("Retention by cohort", "Rétention par cohorte"), say("Customers by the month of their first order, and the share of them that ordered so many months later, once all have come so far.", "Clients selon le mois de leur première commande, et part de ceux qui ont commandé tant de mois après, une fois que tous en sont là."),
+        {"cohort": say("Cohort", "Cohorte")}, Query(leader("total_cohort_customers"), say("Customers", "Clients"), COUNT), *ages, size=(12, 9), sort=say("Cohort", "Cohorte"),
+    )  # fmt: skip
     keys = {"channel": say("Channel", "Canal"), "network": say("Network", "Réseau")}
     sheet.table(
         say("Customers by the channel that acquired them", "Clients selon le canal d’acquisition"), say("The first eligible touch of a customer's first order. Expected value is over 365 days, from older cohorts; absent until one is old enough.", "Le premier contact éligible de la première commande. La valeur attendue est sur 365 jours, d’après les cohortes anciennes ; absente avant."),
-        keys, Query(leader("channel_customers"), say("Customers", "Clients"), COUNT), Query(leader("channel_customer_revenue_to_date"), say("Revenue per customer", "CA par client"), MONEY),
-        Query(leader("channel_clv_expected"), say("Expected value", "Valeur attendue"), MONEY), Query(leader("channel_repeat_ratio"), say("Ordered again", "Ont recommandé"), SHARE),
-        Query(leader("channel_ambassador_ratio"), say("Ambassadors", "Ambassadeurs"), SHARE), size=(12, 9), sort=say("Customers", "Clients"),
-    )  # fmt: skip
-    sheet.gauges(
-        say("Retention by cohort", "Rétention par cohorte"), say("Of the customers of a month, those active again one month later.", "Parmi les clients d’un mois, ceux actifs un mois après."), SHARE,
-        Query(leader("total_cohort_retention_ratio", 'age_months="1"'), "{{cohort}}"), size=(12, 8),
+        keys, Query(leader("channel_customers"), say("Customers", "Clients"), COUNT), Query(leader("channel_customer_revenue_to_date"), say("Revenue per customer", "CA par client"), PRICE),
+        Query(leader("channel_clv_expected"), say("Expected value", "Valeur attendue"), PRICE), Query(leader("channel_repeat_ratio"), say("Ordered again", "Ont recommandé"), SHARE),
+        Query(leader("channel_ambassador_ratio"), say("Ambassadors", "Ambassadeurs"), SHARE), size=(18, 9), sort=say("Customers", "Clients"),
     )  # fmt: skip
     sheet.stat(
         say("Customers who came back", "Clients revenus"), say("Customers with a second order / customers; ambassadors have shared, mentioned or referred after an order.", "Clients avec une deuxième commande / clients ; les ambassadeurs ont partagé, mentionné ou recommandé après une commande."), SHARE,
-        Query(leader("total_repeat_ratio"), say("Ordered again", "Ont recommandé")), Query(leader("total_ambassador_ratio"), say("Ambassadors", "Ambassadeurs")), size=(12, 8),
+        Query(leader("total_repeat_ratio"), say("Ordered again", "Ont recommandé")), Query(leader("total_ambassador_ratio"), say("Ambassadors", "Ambassadeurs")), size=(6, 9),
     )  # fmt: skip
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from grafana.sheet import (
     AGE,
     ATTRIBUTED,
+    BAD,
     COUNT,
     CREDIT,
     FACTOR,
-    FLAG,
+    FIGURE,
+    GOOD,
     MOMENT,
     MONEY,
     NOBODY,
+    PRICE,
     ROI,
     SHARE,
     SOMEBODY,
+    UNSURE,
     WINDOW,
     Kind,
     Query,
@@ -67,16 +71,16 @@ def _freshness(sheet: Sheet, say: Say) -> None:
     sheet.row(say("How current the figures are", "Fraîcheur des chiffres"))
     sheet.stat(
         say("As of", "À jour à"), say("Where the windows end.", "Là où les périodes se terminent."), MOMENT,
-        Query(f"1000 * max({leader('as_of_timestamp_seconds')})", say("As of", "À jour à")), size=(4, 4),
+        Query(f"1000 * max({leader('as_of_timestamp_seconds')})", say("As of", "À jour à")), size=(4, 5),
     )  # fmt: skip
     sheet.stat(
         say("Cost known through", "Coûts connus jusqu’à"),
         say("The earliest end of known media cost: ratios of cost take both sides up to it. The pipeline's lag is beside it.", "La première fin des coûts média connus : les ratios de coût s’arrêtent là des deux côtés."),
-        MOMENT, Query(f"1000 * min({leader('cost_through_timestamp_seconds')})", say("Cost through", "Coûts jusqu’à")), size=(4, 4),
+        MOMENT, Query(f"1000 * min({leader('cost_through_timestamp_seconds')})", say("Cost through", "Coûts jusqu’à")), size=(4, 5),
     )  # fmt: skip
     sheet.stat(
         say("Lag", "Retard"), say("Records not yet applied, over all workers.", "Messages pas encore traités, tous serveurs confondus."), COUNT,
-        Query("sum(max by (topic, partition) (parcours_lag_records))", say("Records", "Messages")), size=(4, 4),
+        Query("sum(max by (topic, partition) (parcours_lag_records))", say("Records", "Messages")), size=(4, 5),
     )  # fmt: skip
     credit = "channel_attributed_conversions"
     labels = ATTRIBUTED.replace("$basis", "conversion")
@@ -84,7 +88,7 @@ def _freshness(sheet: Sheet, say: Say) -> None:
     sheet.stat(
         say("Unattributed", "Non attribué"),
         say("Conversions that no touch is credited for, among all. Beside it why; a person's own reason is told by parcours journey.", "Conversions qu’aucun contact ne crédite, parmi toutes. À côté, pourquoi ; la raison de chacune : parcours journey."),
-        SHARE, Query(f"sum({nobody}) / (sum({leader(credit, labels)}) > 0)", say("Share", "Part")), size=(4, 4),
+        SHARE, Query(f"sum({nobody}) / (sum({leader(credit, labels)}) > 0)", say("Share", "Part")), size=(4, 5),
     )  # fmt: skip
     why = 'conversion="$conversion",window="$window"'
     reasons = {
@@ -95,7 +99,7 @@ def _freshness(sheet: Sheet, say: Say) -> None:
     sheet.gauges(
         say("Why unattributed", "Pourquoi non attribué"),
         say("Conversions that no touch is credited for, by the first reason that holds: no touch is known, all are older than their windows, filtered or excluded, without consent, or cut from a journey grown too long.", "Conversions qu’aucun contact ne crédite, selon la première raison qui vaut : aucun contact connu, tous trop anciens, filtrés ou exclus, sans consentement, ou écartés d’un parcours trop long."),
-        COUNT, *(Query(leader("total_unattributed_conversions", f'{why},reason="{reason}"'), name) for reason, name in reasons.items()), size=(8, 4),
+        COUNT, *(Query(leader("total_unattributed_conversions", f'{why},reason="{reason}"'), name) for reason, name in reasons.items()), size=(8, 5),
     )  # fmt: skip
 
 
@@ -106,7 +110,7 @@ def _headline(sheet: Sheet, say: Say) -> None:
         ("attributed_revenue", ATTRIBUTED, MONEY, say("Revenue", "Chiffre d’affaires"), say("Net revenue credited, after refunds.", "Chiffre d’affaires net crédité, après remboursements.")),
         ("cost", WINDOW, MONEY, say("Cost", "Coût"), say("All cost: media, agency, tools, work.", "Tous les coûts : médias, agence, outils, travail.")),
         ("attributed_conversions", ATTRIBUTED, CREDIT, "Conversions", say("Conversions credited; fractions are shares.", "Conversions créditées ; les fractions sont des parts.")),
-        ("cpa", ATTRIBUTED, MONEY, "CPA", say("Media cost / conversions credited.", "Coût média / conversions créditées.")),
+        ("cpa", ATTRIBUTED, PRICE, "CPA", say("Media cost / conversions credited.", "Coût média / conversions créditées.")),
         ("roas_ratio", ATTRIBUTED, FACTOR, "ROAS", say("Revenue credited / media cost.", "Chiffre d’affaires crédité / coût média.")),
         ("roi_on_revenue_ratio", ATTRIBUTED, ROI, say("ROI on revenue", "ROI sur CA"), say("(Revenue credited − cost) / cost.", "(Chiffre d’affaires crédité − coût) / coût.")),
         ("orders", WINDOW, COUNT, say("Orders", "Commandes"), say("All orders, credited or not.", "Toutes les commandes, créditées ou non.")),
@@ -115,8 +119,8 @@ def _headline(sheet: Sheet, say: Say) -> None:
     for metric, labels, kind, title, text in figures:
         compared = labels.replace("$basis", "conversion") + ',period="previous"'
         sheet.stat(
-            title, f"{text} {say('Below it the same of the period before (24h, 7d, 30d).', 'Dessous, la période précédente (24h, 7d, 30d).')}",
-            kind, Query(leader(f"total_{metric}", labels), now), Query(leader(f"total_{metric}_baseline", compared), before), size=(3, 5),
+            title, f"{text} {say('Beside it the same of the period before (24h, 7d, 30d); the line is what was known at each moment.', 'À côté, la période précédente (24h, 7d, 30d) ; la courbe montre ce qui était connu à chaque instant.')}",
+            kind, Query(leader(f"total_{metric}", labels), now), Query(leader(f"total_{metric}_baseline", compared), before), size=(6, 5), graph=True,
         )  # fmt: skip
 
 
@@ -130,7 +134,7 @@ def _days(sheet: Sheet, say: Say) -> None:
     )  # fmt: skip
     sheet.bars(
         say("CPA by day", "CPA par jour"), say("Media cost / conversions credited, each day as known now. A day whose cost is not yet known has none.", "Coût média / conversions créditées, chaque jour tel que connu maintenant. Un jour dont le coût n’est pas connu n’en a pas."),
-        MONEY, key, Query(leader("day_total_cpa", FIRST), "CPA"), newest_last=True,
+        PRICE, key, Query(leader("day_total_cpa", FIRST), "CPA"), newest_last=True,
     )  # fmt: skip
 
 
@@ -139,7 +143,7 @@ def _columns(level: str, say: Say) -> list[Query]:
         Query(leader(f"{level}_attributed_conversions", ATTRIBUTED), "Conversions", CREDIT),
         Query(leader(f"{level}_attributed_revenue", ATTRIBUTED), say("Revenue", "Chiffre d’affaires"), MONEY),
         Query(leader(f"{level}_cost", WINDOW), say("Cost", "Coût"), MONEY),
-        Query(leader(f"{level}_cpa", ATTRIBUTED), "CPA", MONEY),
+        Query(leader(f"{level}_cpa", ATTRIBUTED), "CPA", PRICE),
         Query(leader(f"{level}_roas_ratio", ATTRIBUTED), "ROAS", FACTOR),
         Query(leader(f"{level}_roi_on_revenue_ratio", ATTRIBUTED), say("ROI on revenue", "ROI sur CA"), ROI),
     ]
@@ -170,7 +174,7 @@ def _platforms(sheet: Sheet, say: Say) -> None:
     keys = {"channel": say("Channel", "Canal"), "network": say("Network", "Réseau")}
     claims, value = (leader(f"channel_platform_{name}", WINDOW) for name in ("conversions", "value"))
     more, worth = (leader(f"channel_platform_{name}_difference", WINDOW) for name in ("conversions", "value"))
-    claimed = say("Conversions claimed", "Conversions revendiquées")
+    claimed = say("Conversions claimed", "Conv. revendiquées")
     sheet.table(
         say("Platform claims beside ours", "Revendications des plateformes et les nôtres"),
         say("What each network claims of purchases, what the first headline model credits it with on the conversion basis, and the difference. For windows of 24 hours to 30 days.", "Ce que chaque réseau revendique comme achats, ce que le premier modèle lui crédite à la date de conversion, et l’écart. Pour les périodes de 24 heures à 30 jours."),
@@ -186,7 +190,7 @@ def _platforms(sheet: Sheet, say: Say) -> None:
         Query(leader("channel_platform_reach", WINDOW), say("Reach reported", "Portée rapportée"), COUNT), Query(leader("channel_video_views", WINDOW), say("Video views", "Vues de vidéos"), COUNT),
         Query(leader("channel_clicks", WINDOW), say("Clicks", "Clics"), COUNT), Query(leader("channel_counted_clicks", WINDOW), say("Clicks counted", "Clics comptés"), COUNT),
         Query(leader("channel_filtered_clicks", WINDOW), say("Clicks filtered", "Clics filtrés"), COUNT),
-        Query(leader("channel_impressions", WINDOW), "Impressions", COUNT), Query(leader("channel_counted_impressions", WINDOW), say("Impressions counted", "Impressions comptées"), COUNT),
+        Query(leader("channel_impressions", WINDOW), "Impressions", COUNT), Query(leader("channel_counted_impressions", WINDOW), say("Impr. counted", "Impr. comptées"), COUNT),
         size=(24, 8), sort=followers,
     )  # fmt: skip
 
@@ -202,15 +206,15 @@ def _models(sheet: Sheet, say: Say) -> None:
         say("Credited to each network, as known at each moment; with (unattributed) they are all conversions.", "Créditées à chaque réseau, telles que connues à chaque instant ; avec (unattributed), toutes les conversions."),
         CREDIT, Query(f"sum by (network) ({credited})", "{{network}}"), Query(f"sum by (channel) ({rest})", "{{channel}}"), stacked=True,
     )  # fmt: skip
-    sheet.gauges(
+    sheet.matrix(
         say("Revenue by network under each model", "Chiffre d’affaires par réseau selon chaque modèle"),
         say("How far the choice of a model moves credit between networks.", "Combien le choix du modèle déplace le crédit entre réseaux."), MONEY,
-        Query(f"sum by (network, model) ({revenue})", "{{network}} · {{model}}"), size=(12, 9),
+        ("network", say("Network", "Réseau")), "model", Query(f"sum by (network, model) ({revenue})", say("Revenue", "Chiffre d’affaires")),
     )  # fmt: skip
     sheet.lines(
         say("CPA by network", "CPA par réseau"),
         say("Media cost / conversions credited over the window ending at each moment, as known then. Dashed: the configured benchmarks. A gap is undefined.", "Coût média / conversions créditées sur la période finissant à chaque instant. Tirets : les références configurées. Un vide est indéfini."),
-        MONEY, Query(leader("channel_cpa", ATTRIBUTED), "{{network}} · {{channel}} ({{currency}})"),
+        PRICE, Query(leader("channel_cpa", ATTRIBUTED), "{{network}} · {{channel}} ({{currency}})"),
         Query(leader("benchmark", 'metric="cpa"'), "{{benchmark}} {{network}}", dashed=True),
     )  # fmt: skip
     sheet.lines(
@@ -228,11 +232,15 @@ def _targets(sheet: Sheet, say: Say) -> None:
     sheet.table(
         say("Alerts against thresholds", "Alertes et seuils"),
         say("Each rule where it applies. Of a cost per conversion, the bound is what the true value is above with 95 % confidence: the alert fires when it is above the threshold.", "Chaque règle là où elle s’applique. Pour un coût par conversion, la borne est la valeur dépassée avec 95 % de confiance : l’alerte part quand elle dépasse le seuil."),
-        keys, Query(f"max by ({ALERT}) ({leader('alert_active')})", say("Fires", "Active"), FLAG),
-        Query(f"max by ({ALERT}) ({leader('alert_value')})", say("Value", "Valeur"), FACTOR),
-        Query(f"max by ({ALERT}) ({leader('alert_bound')})", say("Bound", "Borne"), FACTOR),
-        Query(f"max by ({ALERT}) ({leader('alert_threshold')})", say("Threshold", "Seuil"), FACTOR),
-        Query(f"max by ({ALERT}) ({leader('alert_unknown')})", say("Undecided", "Indécise"), FLAG), size=(24, 8), sort=say("Fires", "Active"),
+        keys, Query(f"max by ({ALERT}) ({leader('alert_active')})", say("Fires", "Active"), BAD),
+        Query(f"max by ({ALERT}) ({leader('alert_value')})", say("Value", "Valeur"), FIGURE),
+        Query(f"max by ({ALERT}) ({leader('alert_bound')})", say("Bound", "Borne"), FIGURE),
+        Query(f"max by ({ALERT}) ({leader('alert_threshold')})", say("Threshold", "Seuil"), FIGURE),
+        Query(f"max by ({ALERT}) ({leader('alert_unknown')})", say("Undecided", "Indécise"), UNSURE), size=(20, 6), sort=say("Fires", "Active"),
+    )  # fmt: skip
+    sheet.stat(
+        say("Rules evaluated", "Règles évaluées"), say("How long ago the alert rules were last evaluated.", "Depuis quand les règles ont été évaluées."), AGE,
+        Query(f"time() - max({leader('alerts_evaluated_timestamp_seconds')})", say("Ago", "Il y a")), size=(4, 6),
     )  # fmt: skip
     sheet.gauges(
         say("Goals: the way made, and expected by now", "Objectifs : chemin fait, et attendu à ce jour"),
@@ -241,10 +249,6 @@ def _targets(sheet: Sheet, say: Say) -> None:
     )  # fmt: skip
     sheet.table(
         say("Goals in figures", "Objectifs en chiffres"), say("The metric now, its target, where it is heading, and whether it is where it should be.", "La mesure, sa cible, où elle va, et si elle est dans les temps."),
-        {"goal": say("Goal", "Objectif")}, Query(leader("goal_value"), say("Now", "Maintenant"), FACTOR), Query(leader("goal_target"), say("Target", "Cible"), FACTOR),
-        Query(leader("goal_projected"), say("Heading for", "Projection"), FACTOR), Query(leader("goal_on_track"), say("On track", "Dans les temps"), FLAG), size=(12, 8),
-    )  # fmt: skip
-    sheet.stat(
-        say("Rules evaluated", "Règles évaluées"), say("How long ago the alert rules were last evaluated.", "Depuis quand les règles ont été évaluées."), AGE,
-        Query(f"time() - max({leader('alerts_evaluated_timestamp_seconds')})", say("Ago", "Il y a")), size=(6, 4),
+        {"goal": say("Goal", "Objectif")}, Query(leader("goal_value"), say("Now", "Maintenant"), FIGURE), Query(leader("goal_target"), say("Target", "Cible"), FIGURE),
+        Query(leader("goal_projected"), say("Heading for", "Projection"), FIGURE), Query(leader("goal_on_track"), say("On track", "Dans les temps"), GOOD), size=(12, 8),
     )  # fmt: skip

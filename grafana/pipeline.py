@@ -57,7 +57,7 @@ def _now(sheet: Sheet, say: Say) -> None:
         say("Workers that serve.", "Serveurs en service."),
         COUNT,
         Query("sum(parcours_up)", say("Workers", "Serveurs")),
-        size=(3, 4),
+        size=(3, 5),
         steps=colours((None, "red"), (1, "green")),
     )
     sheet.stat(
@@ -66,6 +66,7 @@ def _now(sheet: Sheet, say: Say) -> None:
         RATE,
         Query(f"sum(rate(parcours_events_total[{SPAN}]))", say("Events/s", "Événements/s")),
         graph=True,
+        size=(4, 5),
     )
     sheet.stat(
         say("Lag", "Retard"),
@@ -73,6 +74,7 @@ def _now(sheet: Sheet, say: Say) -> None:
         COUNT,
         Query("sum(max by (topic, partition) (parcours_lag_records))", say("Records", "Messages")),
         graph=True,
+        size=(4, 5),
         steps=behind,
     )
     sheet.stat(
@@ -84,6 +86,7 @@ def _now(sheet: Sheet, say: Say) -> None:
         SECONDS,
         Query(quantile(0.99, "parcours_latency_seconds"), "p99"),
         graph=True,
+        size=(4, 5),
         steps=late,
     )
     sheet.stat(
@@ -91,7 +94,7 @@ def _now(sheet: Sheet, say: Say) -> None:
         say("Events refused over the visible range.", "Événements refusés sur l’intervalle visible."),
         COUNT,
         Query("sum(increase(parcours_dead_letters_total[$__range]))", say("Refused", "Refusés")),
-        size=(3, 4),
+        size=(3, 5),
         steps=ALARM,
     )
     sheet.stat(
@@ -102,7 +105,7 @@ def _now(sheet: Sheet, say: Say) -> None:
         ),
         COUNT,
         Query("sum(parcours_gap) or vector(0)", say("Gaps", "Trous")),
-        size=(3, 4),
+        size=(3, 5),
         steps=ALARM,
     )
     sheet.stat(
@@ -113,7 +116,7 @@ def _now(sheet: Sheet, say: Say) -> None:
         ),
         COUNT,
         Query("count(count by (hash) (parcours_config_info))", say("Different", "Différentes")),
-        size=(3, 4),
+        size=(3, 5),
         steps=colours((None, "green"), (2, "orange")),
     )
 
@@ -245,7 +248,7 @@ def _state(sheet: Sheet, say: Say) -> None:
         ),
         COUNT,
         Query(
-            "sum by (way, outcome) (increase(parcours_alert_notices_total[$__range])) or vector(0)",
+            "sum by (way, outcome) (increase(parcours_alert_notices_total[$__range]))",
             "{{way}} {{outcome}}",
         ),
         size=(12, 5),

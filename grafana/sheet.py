@@ -6,7 +6,7 @@ Panels are laid out from left to right in the order they are added; ids are thei
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from grafana_foundation_sdk.builders import (
@@ -38,28 +38,38 @@ Say = Callable[[str, str], str]
 
 
 class Kind(NamedTuple):
-    """How a quantity is shown. `low` and `high` are the ends of what it can be, None where there is none."""
+    """How a quantity is shown.
+
+    `decimals` None leaves them to Grafana. `low` and `high` are the ends of what it can be, None where there is none. `flags` are the colours of
+    no and yes, for what is 0 or 1.
+    """
 
     unit: str
-    decimals: int
+    decimals: int | None
     low: float | None = 0
     high: float | None = None
+    flags: tuple[str, str] | None = None
 
 
-# Fixed decimals with thousands separators. Not one of Grafana's currencies: the label `currency` says which it is.
-MONEY = Kind("locale", 2)
+# "locale" has thousands separators but drops zeros at the end; "none" has neither. Not one of Grafana's currencies: the label `currency` says which it is.
+MONEY = Kind("locale", 0)
+PRICE = Kind("none", 2)
 COUNT = Kind("locale", 0)
 CREDIT = Kind("locale", 1)
-FACTOR = Kind("locale", 2)
+FACTOR = Kind("none", 2)
+FIGURE = Kind("locale", 2)
 SHARE = Kind("percentunit", 1, 0, 1)
 ROI = Kind("percentunit", 1, -1)
 NET = Kind("percentunit", 1, -1, 1)
 POINTS = Kind("locale", 0, -100, 100)
-RATE = Kind("eps", 1)
+RATE = Kind("eps", None)
 SECONDS = Kind("s", 2)
 AGE = Kind("s", 0)
 MOMENT = Kind("dateTimeFromNow", 0)
 FLAG = Kind("locale", 0, 0, 1)
+BAD = Kind("locale", 0, 0, 1, ("text", "red"))
+UNSURE = Kind("locale", 0, 0, 1, ("text", "orange"))
+GOOD = Kind("locale", 0, 0, 1, ("red", "green"))
 
 
 class Query(NamedTuple):
@@ -83,7 +93,8 @@ def colours(*steps: tuple[float | None, str]) -> models.ThresholdsConfig:
 
 
 PLAIN = colours((None, "text"))
-SIGNS = colours((None, "red"), (0, "green"))
+# An empty cell has the first colour.
+SIGNS = colours((None, "text"), (-1e9, "red"), (0, "green"))
 ALARM = colours((None, "green"), (1, "red"))
 
 
@@ -180,11 +191,15 @@ class Sheet:
         steps: Any = PLAIN,
         graph: bool = False,
     ) -> None:
+        """`graph` draws the first query over time below its value."""
         panel = stat.Panel().color_mode(forms.BigValueColorMode.VALUE).reduce_options(_last())
         panel.graph_mode(forms.BigValueGraphMode.AREA if graph else forms.BigValueGraphMode.NONE)
-        panel.text_mode(forms.BigValueTextMode.VALUE_AND_NAME if len(queries) > 1 else forms.BigValueTextMode.VALUE)
+        many = len(queries) > 1 or "{{" in queries[0].name
+        panel.text_mode(forms.BigValueTextMode.VALUE_AND_NAME if many else forms.BigValueTextMode.VALUE)
         panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
-        self._put(panel, title, text, kind, queries, size, steps=steps, instant=not graph)
+        self._put(
+            panel, title, text, kind, queries, size, steps=SIGNS if kind is ROI else steps, ranged=1 if graph else 0
+        )
 
     def lines(
         self, title: str, text: str, kind: Kind, *queries: Query, size: tuple[int, int] = (12, 9), stacked: bool = False
@@ -198,7 +213,7 @@ class Sheet:
             panel.stacking(common.StackingConfig().mode(forms.StackingMode.NORMAL).group("A"))
         panel.legend(
             common.VizLegendOptions().display_mode(forms.LegendDisplayMode.TABLE).placement(forms.LegendPlacement.RIGHT)
-            .calcs(["lastNotNull"]).show_legend(True)
+            .calcs(["lastNotNull"]).sort_by("Last *").sort_desc(True).show_legend(True)
         )  # fmt: skip
         panel.tooltip(common.VizTooltipOptions().mode(forms.TooltipDisplayMode.MULTI).sort(forms.SortOrder.DESCENDING))
         for ref, query in zip(_REFS, queries, strict=False):
@@ -208,14 +223,12 @@ class Sheet:
                 )
         self._put(panel, title, text, kind, queries, size)
 
-    def gauges(
-        self, title: str, text: str, kind: Kind, *queries: Query, size: tuple[int, int] = (12, 8), steps: Any = PLAIN
-    ) -> None:
+    def gauges(self, title: str, text: str, kind: Kind, *queries: Query, size: tuple[int, int] = (12, 8)) -> None:
         panel = bargauge.Panel().reduce_options(_last()).orientation(forms.VizOrientation.HORIZONTAL)
-        panel.display_mode(forms.BarGaugeDisplayMode.BASIC).color_scheme(
-            dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS)
+        panel.display_mode(forms.BarGaugeDisplayMode.BASIC).min_viz_height(8).color_scheme(
+            dashboard.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color("blue")
         )
-        self._put(panel, title, text, kind, queries, size, steps=steps, instant=True)
+        self._put(panel, title, text, kind, queries, size, ranged=0)
 
     def table(
         self,
@@ -227,24 +240,30 @@ class Sheet:
         sort: str = "",
     ) -> None:
         """Queries joined by their labels `keys` (label to heading), one column each."""
-        panel = table.Panel().filterable(True)
+        panel = table.Panel().min_width(90)
         if sort:
             panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
-        columns = {f"Value #{ref}": query for ref, query in zip(_REFS, queries, strict=False)}
-        _joined(panel, keys, columns)
+        _joined(panel, keys, queries)
+        for name in keys.values():
+            panel.override_by_name(name, [models.DynamicConfigValue("custom.filterable", True)])
         kinds = [query.kind or COUNT for query in queries]
         for query, kind in zip(queries, kinds, strict=True):
-            properties = [
-                models.DynamicConfigValue("unit", kind.unit),
-                models.DynamicConfigValue("decimals", kind.decimals),
-            ]
+            properties = _shown(kind)
             if kind is ROI:
-                properties += [
-                    models.DynamicConfigValue("thresholds", SIGNS),
-                    models.DynamicConfigValue("custom.cellOptions", {"type": "color-text"}),
-                ]
+                properties.append(models.DynamicConfigValue("thresholds", SIGNS))
+            if kind is ROI or kind.flags:
+                properties.append(models.DynamicConfigValue("custom.cellOptions", {"type": "color-text"}))
+            if kind.flags:
+                said = zip(("no", "yes") if self.say("e", "f") == "e" else ("non", "oui"), kind.flags, strict=True)
+                options = {str(n): {"text": text, "color": colour, "index": n} for n, (text, colour) in enumerate(said)}
+                properties.append(models.DynamicConfigValue("mappings", [{"type": "value", "options": options}, _NAN]))
             panel.override_by_name(query.name, properties)
-        plain = [query._replace(kind=None) for query in queries]
+        panel.mappings([_Nan()])
+        base = f"max by ({', '.join(keys)}) ({queries[0].expr})"
+        plain = [
+            query._replace(expr=_never_empty(query.expr, base) if at else query.expr, kind=None)
+            for at, query in enumerate(queries)
+        ]
         self._put(
             panel,
             title,
@@ -253,10 +272,26 @@ class Sheet:
             plain,
             size,
             steps=PLAIN,
-            instant=True,
+            ranged=0,
             table=True,
             none="–",
         )
+
+    def matrix(
+        self, title: str, text: str, kind: Kind, rows: tuple[str, str], columns: str, query: Query, *, size: tuple[int, int] = (12, 9)
+    ) -> None:  # fmt: skip
+        """A row for each value of the label `rows` (label, heading) of a query, a column for each of the label `columns`."""
+        panel = table.Panel().min_width(90)
+        for step, options in (
+            ("filterFieldsByName", {"include": {"names": [rows[0], columns, "Value"]}}),
+            (
+                "groupingToMatrix",
+                {"rowField": rows[0], "columnField": columns, "valueField": "Value", "emptyValue": "null"},
+            ),
+            ("organize", {"renameByName": {f"{rows[0]}\\{columns}": rows[1]}}),
+        ):
+            panel.with_transformation(models.DataTransformerConfig(step, options=options))
+        self._put(panel, title, text, kind, (query,), size, ranged=0, table=True, none="–")
 
     def bars(
         self,
@@ -267,8 +302,9 @@ class Sheet:
         *queries: Query,
         size: tuple[int, int] = (12, 9),
         newest_last: bool = False,
+        unit: str = "none",
     ) -> None:
-        """A bar for each value of the label `key` (label, heading), ordered as numbers."""
+        """A bar for each value of the label `key` (label, heading), ordered as numbers and shown in `unit`."""
         panel = (
             barchart.Panel()
             .x_field(key[1])
@@ -281,8 +317,7 @@ class Sheet:
             .calcs([])
             .show_legend(True)
         )
-        columns = {f"Value #{ref}": query for ref, query in zip(_REFS, queries, strict=False)}
-        _joined(panel, dict([key]), columns)
+        _joined(panel, dict([key]), queries)
         panel.with_transformation(
             models.DataTransformerConfig(
                 "convertFieldType",
@@ -295,9 +330,9 @@ class Sheet:
             )
         )
         panel.override_by_name(
-            key[1], [models.DynamicConfigValue("unit", "none"), models.DynamicConfigValue("decimals", 0)]
+            key[1], [models.DynamicConfigValue("unit", unit), models.DynamicConfigValue("decimals", 0)]
         )
-        self._put(panel, title, text, kind, queries, size, instant=True, table=True)
+        self._put(panel, title, text, kind, queries, size, ranged=0, table=True)
 
     def build(self) -> dict[str, Any]:
         built: dict[str, Any] = json.loads(JSONEncoder().encode(self._board.build()))
@@ -312,24 +347,25 @@ class Sheet:
 
     def _put(
         self, panel: Any, title: str, text: str, kind: Kind, queries: Any, size: tuple[int, int], *, steps: Any = PLAIN,
-        instant: bool = False, table: bool = False, none: str | None = None,
+        ranged: int | None = None, table: bool = False, none: str | None = None,
     ) -> None:  # fmt: skip
-        panel.title(title).description(text).unit(kind.unit).decimals(kind.decimals).no_value(none or self._none)
+        """`ranged`: so many queries are asked over the visible range, the others for its end; None: all over the range."""
+        panel.title(title).description(text).unit(kind.unit).no_value(none or self._none)
+        if kind.decimals is not None:
+            panel.decimals(kind.decimals)
         panel.datasource(SOURCE).id(self._next()).grid_pos(self._place(*size)).thresholds(_Given(steps))
         if kind.low is not None:
             panel.min(kind.low)
         if kind.high is not None:
             panel.max(kind.high)
-        for ref, query in zip(_REFS, queries, strict=False):
+        for at, (ref, query) in enumerate(zip(_REFS, queries, strict=False)):
             asked = prometheus.Dataquery().ref_id(ref).expr(query.expr).legend_format(query.name).datasource(SOURCE)
-            asked.instant() if instant else asked.range()
+            asked.range() if ranged is None or at < ranged else asked.instant()
             asked.format(PromQueryFormat.TABLE if table else PromQueryFormat.TIME_SERIES)
             panel.with_target(asked)
             if query.kind is not None:
-                panel.override_by_query(ref, [
-                    models.DynamicConfigValue("unit", query.kind.unit), models.DynamicConfigValue("decimals", query.kind.decimals),
-                    *([models.DynamicConfigValue("thresholds", SIGNS)] if query.kind is ROI else []),
-                ])  # fmt: skip
+                more = [models.DynamicConfigValue("thresholds", SIGNS)] if query.kind is ROI else []
+                panel.override_by_query(ref, [*_shown(query.kind), *more])
         self._board.with_panel(panel)
 
     def _next(self) -> int:
@@ -354,18 +390,38 @@ def _last() -> Any:
     return common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False)
 
 
-def _joined(panel: Any, keys: dict[str, str], columns: dict[str, Query]) -> None:
+_NAN = {"type": "special", "options": {"match": "nan", "result": {"text": "–"}}}
+
+
+class _Nan:
+    """Of the SDK's mappings, what is no number: see `_never_empty`."""
+
+    def to_json(self) -> dict[str, Any]:
+        return _NAN
+
+
+def _shown(kind: Kind) -> list[models.DynamicConfigValue]:
+    found = [models.DynamicConfigValue("unit", kind.unit)]
+    return found if kind.decimals is None else [*found, models.DynamicConfigValue("decimals", kind.decimals)]
+
+
+def _never_empty(expr: str, base: str) -> str:
+    """`expr`, or, when there is none at all, no number for each row of `base`: Grafana joins no table of which one has no rows, hence no labels."""
+    return f"{expr} or (NaN * {base} unless on () {expr})"
+
+
+def _joined(panel: Any, keys: dict[str, str], queries: Sequence[Query]) -> None:
     """Each query brings labels of its own: only the columns shown may reach the merge, or rows would not be recognised as one."""
+    columns = {f"Value #{ref}": query.name for ref, query in zip(_REFS, queries, strict=False)}
+    if len(queries) == 1:
+        columns["Value"] = queries[0].name  # alone it has no letter
     order = [*keys, *columns]
     for step, options in (
         ("filterFieldsByName", {"include": {"names": order}}),
         ("merge", {}),
         (
             "organize",
-            {
-                "indexByName": {name: index for index, name in enumerate(order)},
-                "renameByName": keys | {value: query.name for value, query in columns.items()},
-            },
+            {"indexByName": {name: index for index, name in enumerate(order)}, "renameByName": keys | columns},
         ),
     ):
         panel.with_transformation(models.DataTransformerConfig(step, options=options))

@@ -195,14 +195,42 @@ def test_overrides_point_at_something(panel: dict[str, Any]) -> None:
 def test_joined_queries_share_the_labels_they_are_joined_on(panel: dict[str, Any]) -> None:
     if panel["type"] not in {"table", "barchart"}:
         return
-    keep, merge, organize, *_ = panel["transformations"]
-    values = {f"Value #{target['refId']}" for target in panel["targets"]}
-    keys = set(keep["options"]["include"]["names"]) - values
-    assert merge["id"] == "merge"
-    assert organize["options"]["renameByName"].keys() == values | keys
     for target in panel["targets"]:
         assert (target["format"], target["instant"]) == ("table", True)
-        assert keys <= known_after(target["expr"])
+    keep, second, organize, *_ = panel["transformations"]
+    named = set(keep["options"]["include"]["names"])
+    values = {f"Value #{target['refId']}" for target in panel["targets"]}
+    # What one query alone gives has no letter: Grafana leaves it out.
+    values |= {"Value"} if len(panel["targets"]) == 1 else set()
+    keys = named - values
+    if second["id"] == "groupingToMatrix":
+        row, column = (second["options"][name] for name in ("rowField", "columnField"))
+        assert keys == {row, column}
+        assert second["options"]["valueField"] == "Value"
+        assert organize["options"]["renameByName"].keys() == {f"{row}\\{column}"}
+    else:
+        assert second["id"] == "merge"
+        assert organize["options"]["renameByName"].keys() == values | keys
+    first, *others = [target["expr"] for target in panel["targets"]]
+    assert keys <= known_after(first)
+    for expr in others:
+        own, _, rest = expr.partition(EMPTY)
+        assert keys <= known_after(own)
+        # Without rows of its own it has one without a number for each of the first's, or nothing would be joined.
+        assert (
+            panel["type"] == "barchart"
+            or rest
+            == f"max by ({', '.join(sorted(keys, key=keep['options']['include']['names'].index))}) ({first}) unless on () {own})"
+        )
+
+
+EMPTY = " or (NaN * "
+
+
+@panels
+def test_several_values_of_a_panel_are_told_apart(panel: dict[str, Any]) -> None:
+    many = len(panel["targets"]) > 1 or "{{" in panel["targets"][0]["legendFormat"]
+    assert panel["type"] != "stat" or (panel["options"]["textMode"] == "value_and_name") == many
 
 
 def test_variables_are_there_and_used() -> None:
