@@ -7,15 +7,14 @@ of links and forget events, whatever their order of arrival (meaning §14).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
 from zlib import crc32
 
+from attribution.pseudonyms import Pseudonyms, keyed_hash
 from models.wire import Forget
 
 _SIZE = 16
-_PERSON = b"parcours"
 STAYS = "m"
 """Begins what is said not of a node but of sums: what is in those of this generation. A rebuild does not carry it over."""
 _CACHED = 1 << 16
@@ -26,13 +25,15 @@ _PERSONS_MAX = 1_000
 class Forgotten:
     """The forget list of a partition of the log. Falsy while it is empty: then nothing has to be asked.
 
-    `key`: the secret; without it a stolen list could be tried out with every id there may be.
+    `key`: the secret; without it a stolen list could be tried out with every id there may be. `hashed`: ids come as pseudonyms already.
+    What is listed is made of the pseudonym either way: so a list holds on when a rebuild changes how ids are stored.
     """
 
-    __slots__ = ("_known", "hashes", "key")
+    __slots__ = ("_known", "_pseudonyms", "hashes", "key")
 
-    def __init__(self, key: bytes, hashes: Iterable[bytes] = ()) -> None:
+    def __init__(self, key: bytes, hashes: Iterable[bytes] = (), *, hashed: bool = False) -> None:
         self.key = key
+        self._pseudonyms = None if hashed else Pseudonyms(key)
         self.hashes = set(hashes)
         self._known = lru_cache(_CACHED)(self._look)
 
@@ -48,6 +49,8 @@ class Forgotten:
 
     def hash(self, text: str) -> bytes:
         """Its keyed hash: BLAKE2b of 16 bytes, and one more that tells what `lasting` leaves out."""
+        if self._pseudonyms is not None and text[:2] in ("c:", "a:"):
+            text = self._pseudonyms.person(text)
         found = keyed_hash(self.key, text)
         return found + STAYS.encode() if text.startswith(STAYS) else found
 
@@ -68,11 +71,6 @@ class Forgotten:
 def lasting(hashes: Iterable[bytes]) -> list[bytes]:
     """Of a forget list what another generation begins with, sorted."""
     return sorted(known for known in hashes if len(known) == _SIZE)
-
-
-def keyed_hash(key: bytes, text: str) -> bytes:
-    """16 bytes that tell nothing of `text` to whoever has not the key. A key may have any length."""
-    return hashlib.blake2b(text.encode(), digest_size=_SIZE, key=hashlib.sha256(key).digest(), person=_PERSON).digest()
 
 
 @lru_cache(maxsize=16)

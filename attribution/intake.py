@@ -18,6 +18,7 @@ from attribution.channels import Classifier, clean
 from attribution.filters import Filters, names
 from attribution.forgetting import everywhere
 from attribution.money import Rates, convert, to_micros
+from attribution.pseudonyms import pseudonyms
 from attribution.rollups import Calendar
 from attribution.rules import has_roles
 from models.errors import Rejected
@@ -106,8 +107,12 @@ def _converted(own: int, rate: tuple[int, int], path: str) -> int:
 class Intake:
     """Makes entries under one configuration. `rates` are rows beside those of the configuration itself."""
 
-    def __init__(self, marketing: Marketing, rates: Iterable[Rate] = (), *, forgets: bool = True) -> None:
-        """`forgets`: whether there is a key for the forget list; without it nobody can be forgotten."""
+    def __init__(
+        self, marketing: Marketing, rates: Iterable[Rate] = (), *, forgets: bool = True, key: bytes | None = None
+    ) -> None:
+        """`forgets`: whether there is a key for the forget list; without it nobody can be forgotten. `key`: makes the hashes of ids, where these
+        are stored as such. Raises ConfigError when there is none then."""
+        self._pseudonyms = pseudonyms(marketing, key)
         self._classify = Classifier(marketing)
         self._filters = Filters(marketing)
         self._drop_ids = marketing.privacy.without_consent == "drop_ids"
@@ -143,21 +148,30 @@ class Intake:
             raise _invalid(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Rejected("malformed_json", "$", str(error) or "nested too deeply") from None
-        taken = self._makers[topic](event, offset, crc32(value), timestamp)
+        digest = crc32(value) if self._pseudonyms is None else self._pseudonyms.digest(value)
+        taken = self._makers[topic](event, offset, digest, timestamp)
         if taken.t > timestamp + FUTURE:
             late_by = (taken.t - timestamp) // 1_000_000
             raise Rejected("future", "$.occurred_at", f"{late_by} s after the record's own timestamp")
         return taken
 
     def person(self, event: Event) -> str | None:
-        """The person key of an event, or None without a usable id."""
+        """The person key of an event as it is stored, or None without a usable id."""
         return self._usable("c:", event.customer_id) or self._usable("a:", event.anonymous_id)
 
     def _usable(self, prefix: str, raw: str | None) -> str | None:
         if raw is None:
             return None
         usable = raw.strip()
-        return prefix + usable if usable and usable.casefold() not in self._junk else None
+        if not usable or usable.casefold() in self._junk:
+            return None
+        return prefix + usable if self._pseudonyms is None else self._pseudonyms.person(prefix + usable)
+
+    def _click_id(self, click_id: str | None, nameless: bool) -> str | None:
+        """A click id as it is stored: it is matched with others, and read no more."""
+        if nameless or click_id is None:
+            return None
+        return click_id if self._pseudonyms is None else self._pseudonyms.of(click_id)
 
     def _somebody(self, event: Event) -> str:
         person = self.person(event)
@@ -197,7 +211,7 @@ class Intake:
         person = f"e:{event.event_id}" if nameless else self._somebody(event)
         entry = Touch(
             person, offset, 0, event.event_id, t, CLICK, "click", source.channel, source.network, source.campaign,
-            None if nameless else source.click_id, flags, cost, digest,
+            self._click_id(source.click_id, nameless), flags, cost, digest,
         )  # fmt: skip
         return Taken(self._with_link(event, (entry,), t, offset), t, event.source or "", names(flags) if flags else ())
 
@@ -290,7 +304,7 @@ class Intake:
             person = f"e:{event.event_id}"
         return Touch(
             person, offset, 0, event.event_id, t, cls, kind, source.channel, source.network, source.campaign,
-            None if nameless else source.click_id, self._filters.flags(event), None, digest,
+            self._click_id(source.click_id, nameless), self._filters.flags(event), None, digest,
         )  # fmt: skip
 
     def _purchase(self, event: Order | Refund | Cancel, offset: int, digest: int, _: int) -> Taken:

@@ -40,7 +40,8 @@ class Refusal:
 class Replay:
     """Holds what one partition of the stream would hold. `take` every record, then `finish`, then read."""
 
-    def __init__(self, marketing: Marketing, rates: Iterable[Rate] = ()) -> None:
+    def __init__(self, marketing: Marketing, rates: Iterable[Rate] = (), *, key: bytes | None = None) -> None:
+        """`key`: of the hashes of ids, where these are stored as such (`Intake`)."""
         self.marketing = marketing
         self.rules = Rules(marketing, number=1)
         self.rollups = Rollups(Calendar(marketing.time_zone))
@@ -53,7 +54,7 @@ class Replay:
         self.dropped: Counter[str] = Counter()
         self.accepted = 0
         self.highest = NEVER
-        self._intake = Intake(marketing, rates)
+        self._intake = Intake(marketing, rates, key=key)
         self._entries: list[tuple[int, int, AnyEntry]] = []
 
     def take(self, topic: str, value: bytes | None, timestamp: int = _NO_CLOCK) -> None:

@@ -11,6 +11,7 @@ import re
 import tomllib
 from datetime import date
 from decimal import Decimal
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -240,9 +241,10 @@ class Privacy(_Table, frozen=True):
     """What is stored of persons."""
 
     without_consent: Literal["keep_ids", "drop_ids"] = "keep_ids"
+    ids: Literal["as_sent", "hashed"] = "as_sent"
 
 
-REBUILD_KEYS = ("topics", "time_zone", "reporting_currency", "junk_ids")
+REBUILD_KEYS = ("topics", "time_zone", "reporting_currency", "junk_ids", "privacy.ids")
 WATCH_KEYS = ("goals", "benchmarks", "alerts", "silence")
 """What is looked at and not computed from: no part of the fold's configuration, so a change gives no new number."""
 
@@ -316,8 +318,8 @@ class Marketing(_Table, frozen=True):
         return hashlib.sha256(self.text().encode()).hexdigest()[:12]
 
     def needs_rebuild(self, other: Marketing) -> list[str]:
-        """Keys that differ and decide what stored state means: where nodes live, what a day and an amount are."""
-        return [name for name in REBUILD_KEYS if getattr(self, name) != getattr(other, name)]
+        """Keys that differ and decide what stored state means: where nodes live, under which ids, what a day and an amount are."""
+        return [name for name in REBUILD_KEYS if attrgetter(name)(self) != attrgetter(name)(other)]
 
     @classmethod
     def from_text(cls, text: str) -> Marketing:
@@ -435,3 +437,8 @@ class Infrastructure(BaseSettings):
     dashboard_url: str | None = None
     runbook_url: str = "docs/alerts.md"
     log_level: str = "INFO"
+
+    @property
+    def hash_key(self) -> bytes | None:
+        """The secret of `forget_key`, if there is one."""
+        return None if self.forget_key is None else self.forget_key.get_secret_value().encode()

@@ -94,7 +94,7 @@ class Runtime:
         self.marketing = marketing
         self.metrics = Metrics()
         self.health = Health(self.metrics)
-        self.intake = Intake(marketing, rates, forgets=infra.forget_key is not None)
+        self.intake = Intake(marketing, rates, forgets=infra.forget_key is not None, key=infra.hash_key)
         self.lanes = Lanes(self.work, lambda: app.consumer)
         self.claims: Claims | None = None
         self.exporter: Exporter | None = None
@@ -370,7 +370,7 @@ class Runtime:
         """One person's journey as JSON; None when nothing of them is known."""
         if self.redis is None:
             return None
-        found = await find(self.redis, self.infra.generation, self.marketing, person)
+        found = await find(self.redis, self.infra.generation, self.marketing, person, self.infra.hash_key)
         return None if found is None else msgspec.json.encode(found)
 
     def _claim_status(self, tp: TP, part: Part) -> dict[str, Any]:

@@ -9,13 +9,14 @@ left of the forgotten in `attributions`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 import msgspec
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from attribution.forgetting import STAYS, Forgotten, everywhere, keyed_hash, lasting
+from attribution.forgetting import STAYS, Forgotten, everywhere, lasting
+from attribution.pseudonyms import keyed_hash
 from models.errors import ConfigError
 from models.settings import Marketing
 from models.wire import FORMAT, Block, encode
@@ -74,7 +75,10 @@ def seeds(hashes: Iterable[bytes], partitions: int) -> Iterator[tuple[int, bytes
 
 
 def about_forgotten(value: bytes | None, forgotten: Forgotten) -> bool:
-    """Whether an event, as its JSON says, names a person, device or order that is forgotten. What is no JSON object names nobody."""
+    """Whether an event, as its JSON says, names a person, device or order that is forgotten. What is no JSON object names nobody.
+
+    Ids are as they were sent, so `forgotten` is a list of such, however the workers store them.
+    """
     try:
         event = _decode(value or b"")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -86,7 +90,7 @@ def about_forgotten(value: bytes | None, forgotten: Forgotten) -> bool:
     return any(name in forgotten for name in named)
 
 
-async def leftovers(kafka: Kafka, forgotten: Forgotten) -> AsyncIterator[bytes]:
+async def leftovers(kafka: Kafka, lists: Sequence[Forgotten]) -> AsyncIterator[bytes]:
     """Keys of `attributions` that still name a forgotten person or order and have a value: published before, of nodes that had
     expired when their person was forgotten."""
     standing: dict[bytes, bool] = {}
@@ -94,7 +98,7 @@ async def leftovers(kafka: Kafka, forgotten: Forgotten) -> AsyncIterator[bytes]:
         if record.key is not None:
             standing[record.key] = record.value is not None
     for key, stands in standing.items():
-        if stands and _names(key.decode("utf-8", "replace"), forgotten):
+        if stands and any(_names(key.decode("utf-8", "replace"), forgotten) for forgotten in lists):
             yield key
 
 
@@ -107,8 +111,9 @@ def _names(key: str, forgotten: Forgotten) -> bool:
 async def everywhere_listed(
     redis: Redis, generation: int, partitions: int, key: SecretStr, nodes: Iterable[str]
 ) -> bool:
-    """Whether all of these persons are on the forget list of every partition."""
-    hashes = [keyed_hash(key.get_secret_value().encode(), node) for node in nodes]
+    """Whether all of these persons, by their ids as they were sent, are on the forget list of every partition."""
+    forgotten = Forgotten(key.get_secret_value().encode())
+    hashes = [forgotten.hash(node) for node in nodes]
     for partition in range(partitions):
         table = Tables(redis, journey_tag(generation, partition))
         if not all(await redis.execute_command("SMISMEMBER", table.key(FORGOTTEN_SET), *hashes)):

@@ -156,7 +156,7 @@ class Claims:
         names, live, (text,), hashes = await asyncio.gather(
             tables.hgetall("names"), tables.live(), tables.get(["config"]), tables.smembers(FORGOTTEN_SET)
         )
-        key = self._infra.forget_key
+        key = self._infra.hash_key
         if key is None and hashes:
             raise ConfigError("PARCOURS_FORGET_KEY is not set for this worker, and there is a forget list")
         marketing = Marketing.from_text(text.decode()) if text else self._marketing
@@ -165,7 +165,7 @@ class Claims:
             tp.partition, self._infra.generation, tables, claimed.token, claimed.position, claimed.seq, progress, marketing,
             Names({int(number): packed for number, packed in names.items()}), buckets, self._outbox, self._metrics, self._configured,
             commit_entries=self._infra.commit_entries, cache=0,
-            forgotten=None if key is None else Forgotten(key.get_secret_value().encode(), hashes),
+            forgotten=None if key is None else Forgotten(key, hashes, hashed=marketing.privacy.ids == "hashed"),
         )  # fmt: skip
 
     async def _configured(self, number: int, text: str) -> None:

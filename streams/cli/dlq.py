@@ -180,12 +180,12 @@ async def _of_forgotten(redis: Any, infra: Infrastructure) -> Callable[[bytes | 
     hashes = await listed(redis, (await located(redis, infra)).generation)
     if not hashes:
         return lambda event: False
-    if infra.forget_key is None:
+    if infra.forget_key is None or infra.hash_key is None:
         raise Failure(
             "PARCOURS_FORGET_KEY: set it, as for the workers: events of forgotten persons must not be published again"
         )
     await check_forget_key(redis, infra.forget_key)
-    list_ = Forgotten(infra.forget_key.get_secret_value().encode(), hashes)
+    list_ = Forgotten(infra.hash_key, hashes)
     return lambda event: about_forgotten(event, list_)
 
 

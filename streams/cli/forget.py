@@ -142,9 +142,11 @@ async def _sweep(infra: Infrastructure, kafka: Kafka, redis: Any, generation: in
     from attribution.forgetting import Forgotten
     from streams.forgetting import leftovers, listed
 
-    assert infra.forget_key is not None
-    forgotten = Forgotten(infra.forget_key.get_secret_value().encode(), await listed(redis, generation))
-    found = [key async for key in leftovers(kafka, forgotten)]
+    assert infra.hash_key is not None
+    hashes = await listed(redis, generation)
+    # Generations of both kinds may have published there: with ids as sent, and with hashes of ids.
+    lists = [Forgotten(infra.hash_key, hashes, hashed=hashed) for hashed in (False, True)]
+    found = [key async for key in leftovers(kafka, lists)]
     async with writer(kafka) as producer:
         for key in found:
             await producer.send_and_wait("attributions", None, key=key)

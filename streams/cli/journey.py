@@ -43,6 +43,7 @@ def command(
 
 async def _find(infra: Infrastructure, person: str) -> Journey:
     from models.settings import Marketing
+    from streams.forgetting import check_forget_key
     from streams.generations import located
     from streams.journeys import find, keys_of
     from streams.tables import configs, connect
@@ -54,9 +55,16 @@ async def _find(infra: Infrastructure, person: str) -> Journey:
         known = await configs(redis, generation)
         if not known:
             raise Failure(f"no worker has used {bare(url)} yet (generation {generation}): there are no journeys in it")
-        found = await find(redis, generation, Marketing.from_text(known[max(known)]), person)
+        marketing = Marketing.from_text(known[max(known)])
+        if infra.forget_key is not None:
+            await check_forget_key(redis, infra.forget_key)
+        found = await find(redis, generation, marketing, person, infra.hash_key)
     finally:
         await redis.aclose()
+    if found is None and marketing.privacy.ids == "hashed" and infra.hash_key is None:
+        raise Failure(
+            f"nothing is known under {' or '.join(keys_of(person))}: ids are stored as hashes; set PARCOURS_FORGET_KEY as for the workers to look up an id as it was sent"
+        )
     if found is None:
         raise Failure(f"no touch and no conversion of {' or '.join(keys_of(person))} is known")
     return found

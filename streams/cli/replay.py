@@ -38,8 +38,9 @@ def command(
     """
     from attribution.report import report
 
-    marketing, rates = marketing_of(infrastructure(config=config).config)
-    replay = Replay(marketing, rates)
+    infra = infrastructure(config=config)
+    marketing, rates = marketing_of(infra.config)
+    replay = Replay(marketing, rates, key=infra.hash_key)
     records = by_time(read(source))
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -73,6 +73,7 @@ class Driver:
         self.generation = 0
         self._sources = sources
         self._infra = {**SMALL, **infra}
+        self.hash_key = Infrastructure(**self._infra).hash_key
         self._starts = 0
         self._written = 0
         self._read: dict[TP, int] = {}

@@ -86,7 +86,7 @@ def plain(attribution: dict[str, Any]) -> dict[str, Any]:
 
 def _read(driver: Driver) -> tuple[Replay, set[tuple[str, int, int, str]], dict[tuple[str, int, int], str]]:
     """The batch pass over all that was published; what had to be refused; and the number and node of each entry."""
-    replay, intake = Replay(driver.marketing), Intake(driver.marketing)
+    replay, intake = Replay(driver.marketing, key=driver.hash_key), Intake(driver.marketing, key=driver.hash_key)
     rejected: set[tuple[str, int, int, str]] = set()
     wanted: dict[tuple[str, int, int], str] = {}
     for topic in TOPICS:
