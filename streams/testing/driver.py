@@ -39,7 +39,7 @@ from streams.embedded import RedisServer
 from streams.forgetting import listed, seeds
 from streams.generations import prepare, switch
 from streams.memory_kafka import Cluster
-from streams.tables import connect, ingest_tag, journey_tag
+from streams.tables import connect, ingest_tag, journey_tag, register_config
 from streams.testing.clock import OWNER, Loop
 from streams.testing.redis import Line
 from streams.testing.worker import Worker, new_worker
@@ -202,6 +202,7 @@ class Driver:
             redis = connect(self.redis.url)
             try:
                 await prepare(redis, old, self.generation, starts)
+                await register_config(redis, self.generation, self.marketing.text())
                 await switch(redis, self.generation)
                 return await listed(redis, old)
             finally:

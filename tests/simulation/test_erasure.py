@@ -16,7 +16,7 @@ import pytest
 from faust.types import TP
 from pydantic import SecretStr
 
-from attribution.forgetting import keyed_hash
+from attribution.forgetting import Forgotten
 from models.errors import ConfigError
 from models.results import FORGOTTEN
 from models.settings import Conversion, Marketing, Topics
@@ -183,7 +183,7 @@ def nothing_is_left(driver: Driver, redis: RedisServer, caplog: pytest.LogCaptur
     for partition in range(3):
         listed = driver.store.smembers(f"{{parcours:{driver.generation}:{partition}}}forgotten")
         for key in (f"c:{CUSTOMER}", f"a:{DEVICE}", f"a:{PHONE}", f"a:{TABLET}"):
-            assert keyed_hash(KEY.encode(), key) in listed, (partition, key)
+            assert Forgotten(KEY.encode()).hash(key) in listed, (partition, key)
 
 
 def of_bert(driver: Driver) -> dict[str, Any]:

@@ -63,7 +63,7 @@ async def test_a_sweep_finds_ids_with_bars(monkeypatch: pytest.MonkeyPatch, key:
     monkeypatch.setattr(forgetting, "records", log)
     known = Forgotten(b"a secret")
     known.add(["c:a|b", "o:3|4", f"{STAYS}o:7"])
-    assert [found async for found in forgetting.leftovers(None, known)] == [key.encode()]  # type: ignore[arg-type]
+    assert [found async for found in forgetting.leftovers(None, [known])] == [key.encode()]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("listed", ["o:1", f"{STAYS}o:1", "c:x"])

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from faust.types import TP
+from pydantic import SecretStr
 
 from attribution.nodes.base import NEVER
 from models.errors import ConfigError
-from models.settings import Infrastructure, Marketing, Topics
+from models.settings import Infrastructure, Marketing, Privacy, Topics
 from models.wire import Block, Mark
 from streams import claims, marks
 from streams.app import Runtime
@@ -221,13 +222,15 @@ async def test_no_idleness_during_an_outage(worker: Worker, end: End, monkeypatc
     ({"revision": 2, "half_life": "3d", "models": ("linear",), "headline_models": ("linear",), "lateness": "1d"}, []),
     ({"time_zone": "Europe/Paris"}, ["time_zone"]),
     ({"reporting_currency": "USD", "junk_ids": ("x",)}, ["reporting_currency", "junk_ids"]),
+    ({"privacy": Privacy(without_consent="drop_ids")}, []),
+    ({"privacy": Privacy(ids="hashed")}, ["privacy.ids"]),
     ({"topics": Topics(journey_events=8), "time_zone": "Asia/Tokyo"}, ["topics", "time_zone"]),
 ])  # fmt: skip
 def test_keys_that_need_a_rebuild_are_named_and_the_start_refused(change: dict[str, Any], keys: list[str]) -> None:
     stored, now = Marketing(), Marketing(**change)
     assert now.needs_rebuild(stored) == keys
     assert stored.needs_rebuild(now) == keys
-    runtime = Runtime(None, Infrastructure(), now, [])  # type: ignore[arg-type]
+    runtime = Runtime(None, Infrastructure(forget_key=SecretStr("a key for this test")), now, [])  # type: ignore[arg-type]
     runtime._check_rebuild({})  # nothing stored: nothing to contradict
     # The newest counts, by number and not by order.
     known = {10: stored.text(), 9: Marketing(time_zone="America/New_York", reporting_currency="CHF").text()}
