@@ -16,11 +16,14 @@ from attribution.alerting import AlertState, Key, Names, advance
 from attribution.blocks import Found
 from attribution.costs import Ledger
 from attribution.kpi import Board
+from attribution.naming import Campaigns
 from attribution.nodes.cost import accrual_end
+from attribution.nodes.state import CostRow
 from attribution.people import People
 from attribution.readings import Held, families, read, stale
 from attribution.replay import Replay
-from attribution.rollups import OF_PERSONS, RETENTION, Rollups
+from attribution.rollups import OF_PERSONS, RETENTION, Bucket, Cell, Rollups, add
+from attribution.rules import Dims
 from attribution.windows import Sums
 from models.settings import HOUR, Marketing, Rate
 
@@ -55,6 +58,8 @@ class Backtest:
         self._ledger: Ledger | None = None
         self._costs_changed = False
         of_persons = any(targets.of_persons(name) for rule in marketing.alerts for name in families(rule))
+        self._campaigns = Campaigns()
+        self._held: dict[Bucket, dict[Dims, Cell]] = {}
         self._people = People(marketing) if of_persons else None
         self._judged = 0
         self._states: dict[Key, AlertState] = {}
@@ -76,7 +81,7 @@ class Backtest:
         assert self._sums is not None
         assert self._board is not None
         if self._ledger is None or self._costs_changed or now // HOUR != self._judged // HOUR:
-            kept = [row for _, row in self.replay.costs() if accrual_end(row) > now - RETENTION["d"]]
+            kept = [self._campaigns.row(row) for row in self._rows() if accrual_end(row) > now - RETENTION["d"]]
             self._ledger, self._costs_changed = Ledger(kept, self._sums.own, now, spread=self._sums.spread()), False
         self._judged = now
         reach = self.replay.devices.reach(now, self._sums.calendar) if self._people is not None else None
@@ -98,10 +103,29 @@ class Backtest:
             self._sums = Sums(self._marketing, now)
             self._board = Board(self._sums, only={rule.window for rule in self._marketing.alerts}, people=self._people)
         self._sums.move(now)
+        if self._costs_changed:
+            self._rename(Campaigns(self._rows()), self._sums)
         for bucket, cells in self._fresh.buckets.items():
             for dims, cell in cells.items():
                 if bucket[0] not in OF_PERSONS:
-                    self._sums.add(bucket, dims, cell)
+                    self._sums.add(bucket, self._campaigns.of(dims), cell)
+                    add(self._held.setdefault(bucket, {}).setdefault(dims, {}), cell)
                 elif self._people is not None:
                     self._people.add(bucket, dims[:2], cell)
         self._fresh.buckets.clear()
+        self._held = {bucket: cells for bucket, cells in self._held.items() if self._sums.wants(bucket)}
+
+    def _rename(self, campaigns: Campaigns, sums: Sums) -> None:
+        """Bring what is held of campaigns that are named otherwise now under their new names."""
+        before, self._campaigns = self._campaigns, campaigns
+        if campaigns.names == before.names:
+            return
+        for bucket, cells in self._held.items():
+            for dims, cell in cells.items():
+                old, new = before.of(dims), campaigns.of(dims)
+                if old != new:
+                    sums.add(bucket, old, {measure: -amount for measure, amount in cell.items()})
+                    sums.add(bucket, new, cell)
+
+    def _rows(self) -> list[CostRow]:
+        return [row for _, row in self.replay.costs()]

@@ -212,6 +212,11 @@ class Classifier:
         key = (channel, network, campaign, campaign_id, None, None, None, None, None, None, kind == "media", None)
         return (self._cache.get(key) or self._remember(key))[:3]
 
+    @staticmethod
+    def identity(campaign_id: str | None) -> str:
+        """A campaign's id as a touch that says nothing else of its campaign has it for a name; "" for none."""
+        return _name(clean(campaign_id))
+
     def _referring(self, referrer: str, page: str | None) -> str | None:
         """The referrer's host, its last 100 characters, or None when it is no source."""
         host = host_of(referrer)

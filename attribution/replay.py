@@ -11,6 +11,7 @@ from attribution.erasure import Erased, erase, mentions, screen
 from attribution.fold import fold
 from attribution.forgetting import Forgotten, everywhere
 from attribution.intake import Intake
+from attribution.naming import Campaigns
 from attribution.nodes.base import NEVER, Context
 from attribution.nodes.state import Conversion, CostRow, Node, Person
 from attribution.outcome import describe, nameless
@@ -129,6 +130,13 @@ class Replay:
         self.rollups.add(erased.facts, self.highest)
         pending.extend(erased.moves)
         pending.extend(everywhere(erased.devices, 1) if erased.devices else ())
+
+    def named(self) -> tuple[Rollups, dict[str, CostRow]]:
+        """Rollups, and cost rows by cost id, as they are to be read: with campaigns under their names."""
+        rows = dict(self.costs())
+        campaigns = Campaigns(rows.values())
+        named = {cost_id: campaigns.row(row) for cost_id, row in rows.items()}
+        return campaigns.rollups(self.rollups, self.rollups.calendar), named
 
     def costs(self) -> Iterator[tuple[str, CostRow]]:
         """All cost rows as last reported, by cost id."""

@@ -80,8 +80,9 @@ def report(replay: Replay) -> dict[str, Any]:
     attributed to some channel; `(unattributed)` stands beside the channels. A campaign's cost is what names it.
     """
     marketing = replay.marketing
-    costs = [row for _, row in replay.costs()]
-    found = whole(marketing, replay.rollups, costs, replay.highest)
+    rollups, by_id = replay.named()
+    costs = list(by_id.values())
+    found = whole(marketing, rollups, costs, replay.highest)
     return {
         "currency": marketing.reporting_currency,
         "config": marketing.digest(),
@@ -90,7 +91,7 @@ def report(replay: Replay) -> dict[str, Any]:
         "refused": dict(sorted(Counter(refusal.code for refusal in replay.refused).items())),
         "dropped": dict(sorted(replay.dropped.items())),
         "models": {model: _model(model, found) for model in marketing.models},
-        "windows": windows(replay.rollups, costs, marketing, replay.highest, replay.devices),
+        "windows": windows(rollups, costs, marketing, replay.highest, replay.devices),
     }
 
 

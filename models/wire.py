@@ -127,6 +127,7 @@ class CostReport(Entry, tag=6, gc=False, frozen=True):
     """A cost row, for `k:<cost_id>`; `amount` in reporting micros over [start, end).
 
     `reported` are the network's own figures by name, sorted: counts, `engagements/<kind>`, and `platform_value` in reporting micros.
+    `campaign_id` is the network's id of the campaign: what is known by it alone is read under the row's name (`attribution.naming`).
     """
 
     start: int
@@ -139,6 +140,7 @@ class CostReport(Entry, tag=6, gc=False, frozen=True):
     amount: int
     digest: int
     reported: tuple[tuple[str, int], ...] = ()
+    campaign_id: str = ""
 
 
 class OrderMove(Entry, tag=7, gc=False, frozen=True):

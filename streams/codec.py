@@ -199,7 +199,7 @@ def unpack_node(packed: bytes, names: Names) -> Node:
         return Answer(t, question, tuple(dims), score, digest, person)
     start, end, reported_at, kind, dims, amount, digest, *more = fields[2]
     figures = tuple((name, number) for name, number in more[0]) if more else ()
-    return CostRow(start, end, reported_at, kind, tuple(dims), amount, digest, figures)
+    return CostRow(start, end, reported_at, kind, tuple(dims), amount, digest, figures, *more[1:])
 
 
 def pack_person(person: Person, names: Names, memo: Memo) -> bytes:

@@ -15,6 +15,7 @@ from attribution.costs import Ledger
 from attribution.facts import Measure
 from attribution.families import Row
 from attribution.kpi import Board
+from attribution.naming import Campaigns
 from attribution.nodes.base import NEVER
 from attribution.nodes.cost import accrual_end
 from attribution.nodes.state import CostRow
@@ -66,6 +67,7 @@ class View:
         self._people = People(marketing)
         self._ledger: Ledger | None = None
         self._costs: dict[tuple[int, bytes], CostRow] = {}
+        self._campaigns = Campaigns()
         self._changed = True
         self._costs_changed = True
 
@@ -76,8 +78,9 @@ class View:
 
     @property
     def costs(self) -> dict[str, CostRow]:
-        """The cost rows by their id."""
-        return {cost_id.decode("utf-8", "replace"): row for (_, cost_id), row in self._costs.items()}
+        """The cost rows by their id, under the names of their campaigns."""
+        named = self._campaigns.row
+        return {cost_id.decode("utf-8", "replace"): named(row) for (_, cost_id), row in self._costs.items()}
 
     @property
     def rows(self) -> list[Row]:
@@ -130,6 +133,8 @@ class View:
             self._sums.move(end)
         for part, changes in zip(self.parts, read, strict=True):
             self._merge(part, changes, self._sums)
+        if self._costs_changed:
+            self._rename(Campaigns(self._costs.values()), self._sums)
         return self._sums.end
 
     def take(self, read: list[Changes], end: int, *, anew: bool = False) -> bool:
@@ -139,7 +144,8 @@ class View:
             return False
         assert self._sums is not None
         if self._ledger is None or self._costs_changed or end // HOUR != self.end // HOUR:
-            kept = [row for row in self._costs.values() if accrual_end(row) > end - RETENTION["d"]]
+            recent = [row for row in self._costs.values() if accrual_end(row) > end - RETENTION["d"]]
+            kept = map(self._campaigns.row, recent)
             self._ledger = Ledger(kept, self._sums.own, end, spread=self._sums.spread())
         assert self._board is not None
         self.blocks = self._board.blocks(self._ledger, self.reach)
@@ -180,6 +186,27 @@ class View:
                 part.slim.add(suffix)
         part.token, part.seq = changes.token, changes.seq
 
+    def _rename(self, campaigns: Campaigns, sums: Sums) -> None:
+        """Bring what is held of campaigns that are named otherwise now under their new names."""
+        before = self._campaigns
+        if campaigns.names == before.names:
+            return
+        moved: list[tuple[Partition, str, dict[bytes, bytes]]] = []
+        for part in self.parts:
+            named = {}
+            for suffix, fields in part.cells.items():
+                for field in fields:
+                    if field not in named:
+                        dims = _cleaned(part.names.value(int(field)))
+                        named[field] = before.of(dims) != campaigns.of(dims)
+                if some := {field: packed for field, packed in fields.items() if named[field]}:
+                    moved.append((part, suffix, some))
+        for part, suffix, fields in moved:
+            self._replace(part, sums, suffix, fields, _NO_FIELDS)
+        self._campaigns = campaigns
+        for part, suffix, fields in moved:
+            self._replace(part, sums, suffix, _NO_FIELDS, fields)
+
     def _merge_costs(self, part: Partition, fields: dict[bytes, bytes]) -> None:
         for cost_id in part.costs.keys() - fields.keys():
             del self._costs[part.number, cost_id]
@@ -188,7 +215,7 @@ class View:
             if part.costs.get(cost_id) != packed:
                 row = unpack_node(packed, part.names)
                 assert isinstance(row, CostRow)
-                self._costs[part.number, cost_id] = row._replace(dims=_cleaned(row.dims))
+                self._costs[part.number, cost_id] = row._replace(dims=_cleaned(row.dims), campaign_id=clean(row.campaign_id))
                 self._costs_changed = self._changed = True
         part.costs = fields
 
@@ -205,7 +232,7 @@ class View:
             if before is not None:
                 for measure, amount in unpack_cell(before, part.names).items():
                     delta[measure] = delta.get(measure, 0) - amount
-            dims = _cleaned(part.names.value(int(field)))
+            dims = self._campaigns.of(_cleaned(part.names.value(int(field))))
             if bucket[0] in OF_PERSONS:
                 self._people.add(bucket, dims[:2], {_printable(measure): n for measure, n in delta.items()})
             else:

@@ -11,7 +11,7 @@ def fold_cost(node: CostRow | None, entry: CostReport, context: Context) -> Fold
     """The report with the latest `reported_at` is the row; of equal ones, the smallest content hash."""
     row = CostRow(
         entry.start, entry.end, entry.reported_at, entry.kind,
-        (entry.channel, entry.network, entry.campaign), entry.amount, entry.digest, entry.reported,
+        (entry.channel, entry.network, entry.campaign), entry.amount, entry.digest, entry.reported, entry.campaign_id,
     )  # fmt: skip
     if node is not None and (node.reported_at, -node.digest) >= (row.reported_at, -row.digest):
         return Folded(node, dropped="duplicate")

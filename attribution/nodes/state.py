@@ -182,7 +182,7 @@ class Order(NamedTuple):
 
 
 class CostRow(NamedTuple):
-    """A cost as last reported; `amount` in reporting micros over [start, end); `reported` as in `models.wire.CostReport`."""
+    """A cost as last reported; `amount` in reporting micros over [start, end); `reported` and `campaign_id` as in `models.wire.CostReport`."""
 
     start: int
     end: int
@@ -192,6 +192,7 @@ class CostRow(NamedTuple):
     amount: int
     digest: int
     reported: tuple[tuple[str, int], ...] = ()
+    campaign_id: str = ""
 
 
 class Answer(NamedTuple):

@@ -66,8 +66,8 @@ def _replayed(infra: Infrastructure, source: Path) -> tuple[Marketing, Sums, dic
     from attribution.windows import Sums
 
     replay = replayed(infra, source)
-    rows = dict(replay.costs())
-    return replay.marketing, Sums.of(replay.rollups, replay.marketing, replay.highest), rows
+    rollups, rows = replay.named()
+    return replay.marketing, Sums.of(rollups, replay.marketing, replay.highest), rows
 
 
 def _stored(infra: Infrastructure) -> tuple[Marketing, Sums, dict[str, CostRow]]:

@@ -142,8 +142,9 @@ def _replayed(infra: Infrastructure, source: Path) -> Report:
     from attribution.report import exported
 
     replay = replayed(infra, source)
-    costs = [cost for _, cost in replay.costs()]
-    rows = exported(replay.rollups, costs, replay.marketing, replay.highest, replay.devices)
+    rollups, by_id = replay.named()
+    costs = list(by_id.values())
+    rows = exported(rollups, costs, replay.marketing, replay.highest, replay.devices)
     return Report(replay.marketing, replay.highest, rows, costs)
 
 
