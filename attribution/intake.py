@@ -360,7 +360,17 @@ class Intake:
         if dims == (NONE, NONE, NONE):
             dims = (UNALLOCATED, NONE, NONE)
         entry = CostReport(
-            f"k:{event.cost_id}", offset, 0, start, end, reported, kind, *dims, amount or 0, digest, figures,
+            f"k:{event.cost_id}",
+            offset,
+            0,
+            start,
+            end,
+            reported,
+            kind,
+            *dims,
+            amount or 0,
+            digest,
+            figures,
             self._classify.identity(event.campaign_id),
         )
         return Taken((entry,), t, event.source or "")

@@ -215,7 +215,9 @@ class View:
             if part.costs.get(cost_id) != packed:
                 row = unpack_node(packed, part.names)
                 assert isinstance(row, CostRow)
-                self._costs[part.number, cost_id] = row._replace(dims=_cleaned(row.dims), campaign_id=clean(row.campaign_id))
+                self._costs[part.number, cost_id] = row._replace(
+                    dims=_cleaned(row.dims), campaign_id=clean(row.campaign_id)
+                )
                 self._costs_changed = self._changed = True
         part.costs = fields
 

@@ -23,7 +23,7 @@ CLICK: Event = ("clicks", {"event_id": "k1", "occurred_at": DAY(1, 10), "custome
 ORDER: Event = (
     "purchases",
     {
-        "event_id": "p1", "occurred_at": DAY(2, 10), "customer_id": "ana", "type": "order", "order_id": "A", "revenue": "7500",
+        "event_id": "p1", "occurred_at": DAY(1, 12), "customer_id": "ana", "type": "order", "order_id": "A", "revenue": "7500",
         "currency": "EUR",
     },
 )  # fmt: skip

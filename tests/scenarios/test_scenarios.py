@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ import attribution.credit
 from attribution import filters, intake
 from attribution import fold as folds
 from attribution.facts import (
+    ATTRIBUTED_NET,
     CLICKS,
     CONVERSION,
     FILTERED_CLICKS,
@@ -33,9 +35,11 @@ from attribution.facts import (
     VISITS,
 )
 from attribution.money import major
+from attribution.naming import Campaigns
 from attribution.nodes import device, order, person
 from attribution.nodes.base import Folded
-from attribution.nodes.state import Person
+from attribution.nodes.state import CostRow, Person
+from attribution.report import whole
 from attribution.visitors import ALL, converted, visitors
 from models.settings import DAY, Lookback, Marketing, Privacy, Topics, load_marketing
 from models.wire import CancelReport, RefundReport
@@ -60,6 +64,7 @@ TOTALS = {
     "new_customers": ("d", (NEW_CUSTOMERS, "first_touch", "purchase", CONVERSION), False),
 }
 Record = tuple[str, bytes]
+NAMING: Callable[[list[CostRow]], Campaigns] = Campaigns
 
 
 def events_of(name: str) -> list[Record]:
@@ -93,7 +98,24 @@ def told(driver: Driver, expected: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {"attributions": found}
     if "totals" in expected:
         result["totals"] = {name: total(driver, name) for name in expected["totals"]}
+    if "campaigns" in expected:
+        result["campaigns"] = campaigns(driver)
     return result
+
+
+def campaigns(driver: Driver) -> dict[str, dict[str, str]]:
+    """Revenue by the last touch, and cost, of each network and campaign as they are read."""
+    rows = [node for node in driver.nodes().values() if isinstance(node, CostRow)]
+    names, filed = NAMING(rows), driver.rollups()
+    found = whole(Marketing(), names.rollups(filed, filed.calendar), [names.row(row) for row in rows], rows[0].end)
+    assert found is not None
+    revenue = {dims: cell.get((ATTRIBUTED_NET, "last_touch", "purchase", CONVERSION), 0) for dims, cell in found.cells.items()}  # fmt: skip
+    cost = {dims: spent.total or 0 for dims, spent in found.spent.items()}
+    return {
+        f"{dims[1]} {dims[2]}": {"revenue": major(revenue.get(dims, 0)), "cost": major(cost.get(dims, 0))}
+        for dims in revenue.keys() | cost.keys()
+        if dims[2]
+    }
 
 
 def total(driver: Driver, name: str) -> int | str:
@@ -278,6 +300,7 @@ OFF: dict[str, Off] = {
         intake.Intake, "_forget", lambda self, event, t, offset: intake.Taken((), t, "")
     ),
     "ids_dropped_without_consent": setting(privacy=Privacy(without_consent="keep_ids")),
+    "campaign_known_by_its_id": patched(sys.modules[__name__], "NAMING", lambda rows: Campaigns()),
     "b2b_path": setting(lead_stage="signup", opportunity_stage="demo"),
 }
 
