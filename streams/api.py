@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -174,6 +175,11 @@ class Figures:
                 _named("channel", names) | {"values": values, "days": days.get(names, {})}
                 for names, values in sorted(channels.items())
             ],
+            "claims": [
+                _named("channel", names) | found
+                for names, values in sorted(channels.items())
+                if (found := _claims(values))
+            ],
             "cost_through": self._cost_through(),
             **_standing(states, marketing),
         }
@@ -330,6 +336,17 @@ def _nearest(wanted: str | None, there: list[str], default: str) -> str:
     if wanted in there and wanted is not None:
         return wanted
     return default if default in there or not there else there[0]
+
+
+def _claims(values: Mapping[str, str]) -> Json:
+    """What a network claims of purchases, what the first headline model credits it with on the conversion basis, and the difference."""
+    found = {}
+    for what in ("conversions", "value"):
+        claimed, more = values.get(f"platform_{what}"), values.get(f"platform_{what}_difference")
+        if claimed is not None and more is not None:
+            credited = plain(Decimal(claimed) - Decimal(more))
+            found[what] = {"claimed": claimed, "credited": credited, "difference": more}
+    return found
 
 
 def _named(level: str, names: Names) -> Json:

@@ -6,7 +6,7 @@ import { $, fill, h, text } from "./dom.js";
 import { modelName, time, typeName } from "./format.js";
 import { JourneyExplorer } from "./journey.js";
 import { ask, listen } from "./live.js";
-import { describeSelection, showAlerts, showAsOf, showFiring, showGoals, showKpis } from "./panels.js";
+import { describeSelection, showAlerts, showAsOf, showClaims, showFiring, showGoals, showKpis } from "./panels.js";
 import { forgetWanted, lang, nextTheme, setLang, theme, want, wanted } from "./settings.js";
 import { t } from "./words.js";
 
@@ -52,6 +52,7 @@ function render() {
   page.drawn = drawn;
   text($("channels-note"), describeSelection(data));
   board.show(data, page.query);
+  showClaims($("claims-card"), $("claims-note"), $("claims"), data);
   showGoals($("goals"), data);
   showAlerts($("alerts"), data);
   journey.model(data.selection.model);

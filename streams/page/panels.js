@@ -2,7 +2,7 @@
 
 import { numbers, spark } from "./charts.js";
 import { fill, h } from "./dom.js";
-import { METRICS, NONE, count, modelName, moment, money, percent, signedPercent, time, typeName } from "./format.js";
+import { METRICS, NONE, count, modelName, moment, money, percent, placeName, signedPercent, time, typeName } from "./format.js";
 import { known, t } from "./words.js";
 
 const fact = (label, value, ...more) => h("div", { class: "fact" }, h("dt", {}, label), h("dd", {}, value, ...more));
@@ -37,6 +37,13 @@ function why(reasons) {
   return found.length > 0 && h("ul", {}, found.map(([reason, n]) => h("li", { "data-reason": reason, "data-value": n }, count(n), " ", t(`reason.${reason}`))));
 }
 
+/** A metric's values by day. The worker exports no ROI of a day: it is made of those whose ROAS it has, for then their cost is known. */
+function daily(days, name) {
+  if (name !== "roi_on_revenue_ratio") return numbers(days[name]);
+  const [revenue, cost] = [numbers(days.attributed_revenue), numbers(days.cost)];
+  return numbers(days.roas_ratio).map((roas, i) => (roas === null || !cost[i] ? null : (revenue[i] - cost[i]) / cost[i]));
+}
+
 export function showKpis(place, data) {
   const period = ["previous", "week_earlier", ...Object.keys(data.baseline)].find((name) => name in data.baseline);
   const before = data.baseline[period] || {};
@@ -51,7 +58,7 @@ export function showKpis(place, data) {
       change = h("span", { class: `change ${tone}`, title: label }, signedPercent(by), h("span", { class: "versus" }, ` ${label}`));
     }
     return h("div", { class: "kpi", title: t(`help.${name}`) }, h("h2", {}, t(name)), h("p", { class: "figure", "data-metric": name, "data-value": value ?? null }, metric.write(value, data.currency)),
-      h("p", { class: "beside" }, change), data.days[name] ? spark(numbers(data.days[name]), `${t(name)}, ${t("trend_column")}`, { width: 140, height: 32 }) : h("span", { class: "spark-none" }));
+      h("p", { class: "beside" }, change), daily(data.days, name).length ? spark(daily(data.days, name), `${t(name)}, ${t("trend_column")}`, { width: 140, height: 32 }) : h("span", { class: "spark-none" }));
   }), immature(data));
 }
 
@@ -111,6 +118,26 @@ export function showGoals(place, data) {
         t("reached", { percent: percent(way, 0) }), t("expected_now", { percent: percent(due, 0) }),
       ].filter(Boolean).join(" · ")));
   })));
+}
+
+/** What networks claim of themselves beside what is credited here; hidden where there are no claims. */
+export function showClaims(card, note, place, data) {
+  card.hidden = !data.claims.length;
+  if (card.hidden) { fill(place); return; }
+  fill(note, t("claims_note", { model: modelName(data.choices.headline[0]), window: t(`window.${data.selection.window}`).toLocaleLowerCase() }));
+  const kinds = [["conversions", "attributed_conversions", (value) => count(value, 1)], ["value", "attributed_revenue", (value) => money(value, data.currency)]];
+  const parts = ["claimed", "credited", "difference"];
+  const order = [...data.claims].sort((a, b) => Number(b.conversions?.claimed || 0) - Number(a.conversions?.claimed || 0));
+  const head = (name, label, span) => h("th", { scope: span ? "colgroup" : "col", class: span ? "group" : "number", colspan: span || null }, label);
+  const cell = (item, [kind, , write], part) => {
+    const value = item[kind]?.[part];
+    return h("td", { class: `number${value === undefined ? " none" : ""}`, "data-value": value ?? null }, part === "difference" && Number(value) > 0 ? "+" : "", value === undefined ? NONE : write(value));
+  };
+  fill(place, h("table", { class: "claims" },
+    h("thead", {}, h("tr", {}, h("th", { class: "name", rowspan: 2, scope: "col" }, t("channel")), kinds.map(([kind, label]) => head(kind, t(label), parts.length))),
+      h("tr", {}, kinds.flatMap(([kind]) => parts.map((part) => head(kind, t(`claims.${part}`)))))),
+    h("tbody", {}, order.map((item) => h("tr", {}, h("th", { scope: "row", class: "name", title: `${item.channel} · ${item.network}` }, placeName(item), " ", h("span", { class: "muted" }, item.channel)),
+      kinds.flatMap((kind) => parts.map((part) => cell(item, kind, part))))))));
 }
 
 export function describeSelection(data) {

@@ -134,15 +134,15 @@ class Server:
 
 
 class Prometheus(Server):
-    """The shipped configuration and rules, evaluated each second, on given workers and a given Alertmanager.
+    """The shipped configuration and rules, evaluated each `interval`, on given workers and a given Alertmanager.
 
     How long a sample counts (90 s) and each alert's `for` are as shipped.
     """
 
-    def __init__(self, folder: Path, workers: Iterable[str], alertmanager: str) -> None:
+    def __init__(self, folder: Path, workers: Iterable[str], alertmanager: str, interval: str = "1s") -> None:
         assert PROMETHEUS
         config = yaml.safe_load((SHIPPED / "prometheus.yml").read_text("utf-8"))
-        config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        config["global"] = {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval}
         [job] = [job for job in config["scrape_configs"] if job["job_name"] == "parcours"]
         del job["dns_sd_configs"]
         job["static_configs"] = [{"targets": list(workers)}]

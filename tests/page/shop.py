@@ -130,6 +130,25 @@ def states(firing: int = 1) -> list[Row]:
     return found
 
 
+CLAIMS = {("Paid Search", "google"): ("80", "7500.5"), ("Paid Social", "facebook"): ("40", "3000")}
+"""Conversions and value that networks claim over 7 days."""
+
+
+def claims() -> list[Row]:
+    found = []
+    for place in PLACES:
+        claimed = CLAIMS.get((place.channel, place.network))
+        for name, claim, own in zip(
+            ("conversions", "value"), claimed or (), (place.conversions, place.revenue), strict=False
+        ):
+            labels = {"channel": place.channel, "network": place.network, "window": "7d"} | (
+                {"currency": "EUR"} if name == "value" else {}
+            )
+            found.append(row(f"parcours_channel_platform_{name}", labels, Decimal(claim)))
+            found.append(row(f"parcours_channel_platform_{name}_difference", labels, Decimal(claim) - Decimal(own)))
+    return found
+
+
 def row(family: str, labels: dict[str, str], value: Any) -> Row:
     return Row(family, tuple(labels.items()), value if isinstance(value, int) else Decimal(value))
 

@@ -101,6 +101,8 @@ def test_every_number_is_that_of_metrics(browser: WebDriver, site: Make) -> None
         "return Object.fromEntries([...document.querySelectorAll('#kpis .figure')].map((p) => [p.dataset.metric, p.dataset.value ?? null]))"
     )
     assert kpis == dict(zip(COLUMNS, expected(one)["total"], strict=True))
+    # Each has its last 35 days below it.
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#kpis .kpi svg.spark path")) == len(COLUMNS)
     # What is read is the value, rounded: €6,239 of 6239.43.
     row = rows_of(browser, "Paid Search · google").find_element(By.XPATH, "./ancestor::tr")
     assert [cell.text for cell in row.find_elements(By.CSS_SELECTOR, "td.number")] == [
@@ -200,6 +202,24 @@ def test_alerts_fire_and_resolve_and_goals_stand(browser: WebDriver, site: Make)
     assert not browser.find_elements(By.CSS_SELECTOR, "#alerts .state.bad")
 
 
+def test_what_networks_claim_stands_beside_what_is_credited(browser: WebDriver, site: Make) -> None:
+    one = site()
+    open_page(browser, one)
+    assert not browser.find_element(By.ID, "claims-card").is_displayed()
+    number = one.show([*shop.rows(), *shop.claims()], shop.END)
+    until(browser, "return document.documentElement.dataset.version === String(arguments[0])", number)
+    shown = browser.execute_script(
+        "return [...document.querySelectorAll('#claims tbody tr')].map((row) => [row.querySelector('th').title, [...row.querySelectorAll('td')].map((c) => [c.dataset.value, c.textContent])])"
+    )
+    assert shown == [
+        ["Paid Search · google", [["80", "80"], ["64", "64"], ["16", "+16"], ["7500.5", "€7,501"], ["6239.43", "€6,239"], ["1261.07", "+€1,261"]]],
+        ["Paid Social · facebook", [["40", "40"], ["45.5", "45.5"], ["-5.5", "-5.5"], ["3000", "€3,000"], ["3797.2", "€3,797"], ["-797.2", "-€797.20"]]],
+    ]  # fmt: skip
+    assert "Last non-direct" in text(browser, "#claims-note")
+    browser.find_element(By.CSS_SELECTOR, "[data-key='window-1h']").click()
+    until(browser, "return document.getElementById('claims-card').hidden")
+
+
 def test_by_keyboard_alone(browser: WebDriver, site: Make) -> None:
     one = site()
     open_page(browser, one)
@@ -286,12 +306,14 @@ def test_a_thousand_campaigns(browser: WebDriver, site: Make) -> None:
 
 def test_hostile_names_are_text(browser: WebDriver, site: Make) -> None:
     campaigns = (HOSTILE, "javascript:alert(1)", "'\"&amp;</td><script>document.title='pwned'</script>", "x" * 100)
-    one = site(
-        (
-            *shop.PLACES,
-            shop.Place(HOSTILE, "</script><script>document.title='pwned'</script>", "3", "120", "500", campaigns),
-        )
+    places = (
+        *shop.PLACES,
+        shop.Place(HOSTILE, "</script><script>document.title='pwned'</script>", "3", "120", "500", campaigns),
     )
+    one = site(places)
+    who = {"channel": HOSTILE, "network": HOSTILE, "window": "7d"}
+    of = "parcours_channel_platform_conversions"
+    one.show([*shop.rows(places), shop.row(of, who, 3), shop.row(f"{of}_difference", who, 1)], shop.END)
     one.watch(
         [
             *shop.states(),
@@ -310,6 +332,7 @@ def test_hostile_names_are_text(browser: WebDriver, site: Make) -> None:
     ) == set(campaigns)
     assert browser.title == "Parcours"
     assert HOSTILE in text(browser, "#alerts")
+    assert HOSTILE in text(browser, "#claims")
     assert browser.execute_script("return [...document.querySelectorAll('#main img, #main script')].length") == 0
     for width in (390, 1240):
         browser.execute_cdp_cmd(
