@@ -25,7 +25,7 @@ SOURCES := $(wildcard models attribution streams tests bench docs/generate.py pr
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test mutants kafka test-kafka check lint types imports format docs schemas rules dashboards lock bench chaos soak clean
+.PHONY: help install demo test mutants kafka test-kafka check lint types imports format docs schemas rules dashboards lock bench chaos soak pictures clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -123,6 +123,9 @@ chaos: $(INSTALLED) ## faults on real processes for MINUTES (BROKER=apache or em
 
 soak: $(INSTALLED) ## a worker at a steady rate for MINUTES: memory, lag, rewinds (ARGS go to it)
 	@PYTHONPATH=tests $(PY) -m bench.soak --minutes $(MINUTES) $(ARGS)
+
+pictures: $(INSTALLED) ## take the pictures in docs/images of a demo (needs npm, chromium, prometheus)
+	@PYTHONPATH=tests $(PY) -m pictures $(ARGS)
 
 clean: ## remove the environments, caches and local state
 	@rm -rf $(VENV) $(LINT) build dist *.egg-info .parcours .pytest_cache .mypy_cache .ruff_cache .hypothesis \

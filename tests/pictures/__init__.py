@@ -1,0 +1,1 @@
+"""Takes the pictures in docs/images of a demo that runs: `make pictures`."""
