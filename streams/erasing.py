@@ -1,7 +1,7 @@
 """What forgetting somebody does in one chunk of a partition: what is looked up before, published and written after the fold.
 
 Nodes are found by whom they mention: the set `l:<person>` of a partition has the keys of those nodes, and, after an `@`, conversions that
-were published of the person and have moved to another since.
+were published of the person and have moved to another since. These wait for their expiry in `x:<day>`, as nodes do.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ Version = tuple[int, int, int]
 class Erasing:
     """Of one chunk. `persons` are to be forgotten in it; `nodes` are theirs and those that mention them, as far as there are any.
 
-    `gone` are nodes that are removed, `hashes` new ones of the forget list. `moved` are (conversion id, person) that are now published as having moved
-    on; `left` are those published of whoever is forgotten, with what stays on record of them (None: nothing).
+    `gone` are nodes that are removed, `hashes` new ones of the forget list. `moved` are (conversion id, person, time) that are now published as having
+    moved on; `left` are those published of whoever is forgotten, with what stays on record of them (None: nothing).
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,8 @@ class Erasing:
         self.nodes: set[str] = set()
         self.gone: set[str] = set()
         self.hashes: list[bytes] = []
-        self.moved: list[tuple[str, str]] = []
+        self.moved: list[tuple[str, str, int]] = []
+        self._waiting: list[str] = []
         self.left: dict[tuple[str, str], tuple[Conversion | None, Version | None]] = {}
 
     async def look_up(self, entry: Forget, tables: Tables, forgotten: Forgotten | None) -> None:
@@ -52,7 +53,9 @@ class Erasing:
             for member in await tables.smembers(mentioned(person)):
                 name = member.decode()
                 if name.startswith(PUBLISHED):
-                    self.left[name.removeprefix(PUBLISHED), person] = (None, None)
+                    conversion_id = name.removeprefix(PUBLISHED)
+                    self.left[conversion_id, person] = (None, None)
+                    self._waiting.append(expiring(conversion_id, person))
                 else:
                     self.nodes.add(name)
         self.nodes |= self.persons
@@ -75,7 +78,7 @@ class Erasing:
 
     def write(self, nodes: Nodes, progress: Progress, rules: Rules, writes: Writes) -> None:
         """Remove nodes, where they wait for their expiry, and who mentions them; add to the forget list and the index."""
-        for conversion_id, person in self.moved:
+        for conversion_id, person, _ in self.moved:
             writes.sadd.setdefault(mentioned(person), []).append(PUBLISHED + conversion_id)
         writes.deletes.update(map(mentioned, self.persons))
         if self.hashes:
@@ -83,8 +86,23 @@ class Erasing:
         gone = sorted(self.gone)
         for key in gone:
             nodes.delete(key, writes)
-        if gone and progress.swept:
+        waiting = gone + sorted(self._waiting)
+        if waiting and progress.swept:
             # Each waits on one of these days; which one is not known.
             keep = max(CUSTOMER_KEPT, RETENTION, rules.keep) // DAY + 3
             for day in range(progress.swept, max(progress.highest // DAY + keep, progress.swept + 1) + 1):
-                writes.srem.setdefault(f"x:{day}", []).extend(gone)
+                writes.srem.setdefault(f"x:{day}", []).extend(waiting)
+
+
+def expiring(conversion_id: str, person: str) -> str:
+    """How a conversion that has moved on from a person waits for its expiry, beside the keys of nodes. Either id may hold any character."""
+    return f"{PUBLISHED}{len(conversion_id)}:{conversion_id}{person}"
+
+
+def let_go(member: str, writes: Writes) -> bool:
+    """Take such a conversion, which has expired, out of the person's index; False when it is the key of a node."""
+    if not member.startswith(PUBLISHED):
+        return False
+    size, _, both = member.removeprefix(PUBLISHED).partition(":")
+    writes.srem.setdefault(mentioned(both[int(size) :]), []).append(PUBLISHED + both[: int(size)])
+    return True

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from attribution.cohorts import CUSTOMER_KEPT
 from attribution.eligible import truncated
 from attribution.erasure import Erased, erase, screen
 from attribution.facts import Fact
@@ -32,7 +33,7 @@ from models.settings import DAY, Marketing
 from models.wire import AnyEntry, Block, Forget, Mark, OrderReport, Survey, Touch, decode_block, source_id
 from streams.caches import Cells, Nodes
 from streams.codec import Names
-from streams.erasing import Erasing
+from streams.erasing import Erasing, expiring, let_go
 from streams.metrics import Metrics
 from streams.outbox import Headers, Outbox, letter_headers
 from streams.reach import Sightings
@@ -322,7 +323,7 @@ class JourneyPartition:
         cut = isinstance(node, Person) and truncated(node, conversion, self._rules)
         chunk.results[conversion.id, person] = Result(conversion, (self._generation, offset, index), cut)
         if conversion.gone == "moved":
-            chunk.erasing.moved.append((conversion.id, person))
+            chunk.erasing.moved.append((conversion.id, person, conversion.t))
 
     def _tell(self, moves: Iterable[AnyEntry], offset: int, index: int, chunk: Chunk) -> None:
         for i, move in enumerate(moves):
@@ -407,8 +408,11 @@ class JourneyPartition:
         return packed
 
     def _index(self, chunk: Chunk, progress: Progress) -> dict[str, list[str]]:
-        """New nodes by the day on which to look whether they have expired: never a day that has been swept."""
+        """New nodes, and what was published and has moved on, by the day on which to look whether they have expired."""
         days: dict[str, list[str]] = {}
+        for conversion_id, person, t in chunk.erasing.moved:
+            day = _day(t + CUSTOMER_KEPT, progress)
+            days.setdefault(f"x:{day}", []).append(expiring(conversion_id, person))
         for key in chunk.created & chunk.touched.keys():
             node = chunk.touched[key]
             if node == Person():
@@ -416,11 +420,7 @@ class JourneyPartition:
                 del chunk.touched[key]
                 self._nodes.put(key, None)
                 continue
-            day = expires(key, node, self._rules) // DAY + 1
-            if progress.sealed == NEVER:
-                progress.swept = min(progress.swept or day, day)
-            else:
-                day = max(day, progress.swept + 1)
+            day = _day(expires(key, node, self._rules), progress)
             days.setdefault(f"x:{day}", []).append(key)
         return days
 
@@ -435,7 +435,8 @@ class JourneyPartition:
         if progress.swept >= today:
             return
         suffix = f"x:{progress.swept}"
-        keys = sorted(member.decode() for member in await self._tables.sample(suffix, SWEEP_MAX))
+        members = sorted(member.decode() for member in await self._tables.sample(suffix, SWEEP_MAX))
+        keys = [member for member in members if not let_go(member, writes)]
         await self._nodes.gather(set(keys), chunk.touched)
         for key in keys:
             node = chunk.touched.get(key, self._nodes.get(key))
@@ -450,8 +451,17 @@ class JourneyPartition:
                     continue
                 self._nodes.delete(key, writes)
                 chunk.touched.pop(key, None)
-        if len(keys) < SWEEP_MAX:
+        if len(members) < SWEEP_MAX:
             writes.deletes.add(suffix)
             progress.swept += 1
         else:
-            writes.srem.setdefault(suffix, []).extend(keys)
+            writes.srem.setdefault(suffix, []).extend(members)
+
+
+def _day(expiry: int, progress: Progress) -> int:
+    """The day on which to look whether something has expired: never one that has been swept."""
+    day = expiry // DAY + 1
+    if progress.sealed == NEVER:
+        progress.swept = min(progress.swept or day, day)
+        return day
+    return max(day, progress.swept + 1)

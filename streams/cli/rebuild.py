@@ -11,6 +11,7 @@ import typer
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from attribution.forgetting import lasting
 from attribution.watermarks import JOURNEY, topic_partitions
 from models.errors import ConfigError
 from models.settings import Infrastructure, Marketing, load_marketing
@@ -118,12 +119,13 @@ async def _rebuild(infra: Infrastructure, marketing: Marketing, kafka: Kafka, si
 
 async def _carry_over(kafka: Kafka, hashes: set[bytes], new: int, count: int) -> None:
     """The forget list comes first in the new log: whoever was forgotten is not known again from the source topics."""
-    if not hashes:
+    carried = lasting(hashes)
+    if not carried:
         return
     async with writer(kafka) as producer:
-        for partition, packed in seeds(hashes, count):
+        for partition, packed in seeds(carried, count):
             await producer.send_and_wait(journey_topic(new), packed, partition=partition)
-    say(f"The forget list ({len(hashes):,} hashes) is carried over.")
+    say(f"The forget list ({len(carried):,} hashes) is carried over.")
 
 
 async def _drop(infra: Infrastructure, marketing: Marketing, kafka: Kafka, old: int, yes: bool) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from attribution.forgetting import STAYS, Forgotten
-from models.wire import Forget
+from models.settings import DAY
+from models.wire import Forget, decode_block
 from streams import forgetting, stitch
+from streams.cli import rebuild
 from streams.tables import Outcome, Position
 from tests.stream.fakes import Bench, Record
-from tests.stream.test_stitch import D0, HERE, MARKETING, move, touch
+from tests.stream.test_stitch import D0, HERE, MARKETING, days, move, touch
 
 
 def started() -> Bench:
@@ -72,3 +75,87 @@ def test_a_retry_of_what_the_worker_would_drop_is_refused(listed: str) -> None:
     known.add([listed])
     assert forgetting.about_forgotten(b'{"order_id": " 1", "customer_id": "x"}', known)
     assert not forgetting.about_forgotten(b'{"order_id": "2", "customer_id": "y"}', known)
+
+
+MOVED_ON = {"c:x": {"@o:O|:1"}}
+"""`c:x` had the order `O|:1`, which somebody else has now: what is published of it can be found."""
+
+
+def published_of(bench: Bench) -> dict[str, set[str]]:
+    """All that the index says of persons, what has moved on included."""
+    return {suffix[2:]: members for suffix, members in bench.tables.sets.items() if suffix.startswith("l:")}
+
+
+async def moved_on(bench: Bench) -> None:
+    bench.entries(HERE, move("c:x", D0, 0, "O|:1"))
+    await bench.work()
+    bench.entries(HERE, move("c:x", D0, 1, "O|:1", gone="moved"))
+    await bench.work()
+
+
+async def test_what_has_moved_on_is_known_as_long_as_conversions_are() -> None:
+    bench = started()
+    await moved_on(bench)
+    await days(bench, 0, 460)
+    assert published_of(bench) == MOVED_ON
+    await days(bench, 461, 463)
+    assert published_of(bench) == {}
+    assert bench.tables.indexed() == {}
+
+
+async def test_what_moves_on_after_its_day_was_swept_waits_for_the_next() -> None:
+    bench = started()
+    bench.entries("clicks/0", touch("a:y", D0, 0))
+    await bench.work()
+    await days(bench, 0, 500)
+    await moved_on(bench)
+    assert published_of(bench) == MOVED_ON
+    await days(bench, 501, 510)
+    assert published_of(bench) == {}
+
+
+async def test_nothing_of_the_forgotten_waits_for_its_expiry() -> None:
+    bench = started()
+    bench.entries("clicks/0", touch("a:y", D0 + DAY, 0))
+    await moved_on(bench)
+    assert bench.tables.indexed().keys() == {"c:x", "a:y", "@6:o:O|:1c:x"}
+    bench.entries("touchpoints/0", Forget("f:0", 0, 0, ("c:x",)))
+    await bench.work()
+    assert published_of(bench) == {}
+    assert bench.tables.indexed().keys() == {"a:y"}
+
+
+async def test_a_crowded_day_lets_go_of_all_that_has_moved_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stitch, "SWEEP_MAX", 10)
+    bench = started()
+    bench.entries(HERE, *(move("c:x", D0, n, f"O{n}") for n in range(35)))
+    await bench.work()
+    bench.entries(HERE, *(move("c:x", D0, 35 + n, f"O{n}", gone="moved") for n in range(35)))
+    await bench.work()
+    assert len(published_of(bench)["c:x"]) == 35
+    await days(bench, 0, 470)
+    assert published_of(bench) == {}
+
+
+@pytest.mark.parametrize(("names", "carried"), [(["c:x", "o:1", f"{STAYS}c:y|o:2"], 2), ([f"{STAYS}c:y|o:2"], 0)])
+async def test_a_rebuild_says_how_many_hashes_it_carries_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], names: list[str], carried: int
+) -> None:
+    """What stays in the sums of one generation is no part of the next one's list, nor of what is said of it."""
+    sent: list[bytes] = []
+
+    class Producer:
+        async def send_and_wait(self, topic: str, value: bytes, partition: int) -> None:
+            sent.append(value)
+
+    @asynccontextmanager
+    async def writer(_: Any) -> AsyncIterator[Producer]:
+        yield Producer()
+
+    monkeypatch.setattr(rebuild, "writer", writer)
+    known = Forgotten(b"a secret")
+    known.add(names)
+    await rebuild._carry_over(None, known.hashes, 1, 2)  # type: ignore[arg-type]
+    assert capsys.readouterr().out == (f"The forget list ({carried} hashes) is carried over.\n" if carried else "")
+    assert [len(entry.hashes) for value in sent for entry in decode_block(value).entries] == [carried] * len(sent)
+    assert len(sent) == (2 if carried else 0)
