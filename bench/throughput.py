@@ -19,7 +19,8 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from zlib import crc32
 
@@ -61,8 +62,10 @@ async def load(stack: Stack, items: list[Item]) -> None:
     await producer.stop()
 
 
-def parcours(stack: Stack, items: int) -> dict[str, float]:
-    """Start a worker on the backlog and wait until the log is folded to its end."""
+def parcours(
+    stack: Stack, items: int, beside: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
+) -> dict[str, float]:
+    """Start a worker on the backlog and wait until the log is folded to its end; `beside` is what goes on at its address meanwhile."""
     worker = stack.worker(
         "bench", PARCOURS_MAX_POLL_RECORDS="4000", PARCOURS_MARK_INTERVAL="1", PARCOURS_REFRESH_INTERVAL="2"
     )
@@ -71,7 +74,8 @@ def parcours(stack: Stack, items: int) -> dict[str, float]:
     while sum(stack.sources().values()) == 0:
         time.sleep(0.005)
     begun, cpu = time.perf_counter(), cpu_seconds(worker.process.pid)
-    samples = list(_samples(stack, worker.process.pid))
+    with beside(worker.url):
+        samples = list(_samples(stack, worker.process.pid))
     ended, spent = _end(stack, samples)
     stop.set()
     result = {
