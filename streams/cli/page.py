@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from streams.cli.report import COLUMNS, Report, board, shown
+from streams.cli.report import COLUMNS, Beside, Report, beside, board, shown, unattributed
 
 TEMPLATE = Template((Path(__file__).parent / "page.html").read_text("utf-8"))
 TILES: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -51,6 +51,8 @@ def page(found: Report, period: str) -> str:
         ),
         tiles="".join(_tile(name, metric, how, read.total, before) for name, metric, how in TILES),
         channels=_table(("channel", "network"), read.channels, read.total),
+        reasons=_reasons(unattributed(found, period)),
+        claims=_claims(beside(found, period)),
         campaigns=_table(("channel", "network", "campaign"), read.campaigns, None),
         days=_days(found, marketing.reporting_currency),
         footer=f"Configuration <code>{escape(marketing.digest())}</code>, revision {marketing.revision}. Ratios are sums over "
@@ -97,6 +99,39 @@ def _table(names: tuple[str, ...], rows: Mapping[tuple[str, ...], Values], total
     if total is not None:
         body.append(_row(("in all", *[""] * (len(names) - 1)), total, 0, "sum"))
     return f"<table><thead><tr>{head}</thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    """Why purchases are unattributed, the most frequent reason first."""
+    if not counts:
+        return ""
+    told = ", ".join(f"{n} {escape(reason)}" for reason, n in counts.items())
+    return f"<p>Unattributed {sum(counts.values())}: {told}.</p>"
+
+
+def _claims(lines: Iterable[Beside]) -> str:
+    """What networks claim beside what is attributed to them; nothing where none claims."""
+    body = []
+    for one in lines:
+        cells = [f'<td class=name title="{escape(name)}">{escape(name)}' for name in (one.channel, one.network)]
+        for claimed, ours in ((one.claimed, one.attributed), (one.claimed_value, one.attributed_value)):
+            values = (claimed, ours, None if claimed is None else claimed - ours)
+            cells += [f"<td>{_number(value, {})}" for value in values]
+        body.append(f"<tr>{''.join(cells)}")
+    if not body:
+        return ""
+    names = (
+        "channel",
+        "network",
+        "conversions claimed",
+        "attributed",
+        "difference",
+        "value claimed",
+        "attributed",
+        "difference",
+    )
+    head = "".join(f"<th{' class=name' if at < 2 else ''}>{name}" for at, name in enumerate(names))
+    return f"<h2>Platform claims</h2><div class=scroll><table><thead><tr>{head}</thead><tbody>{''.join(body)}</tbody></table></div>"
 
 
 def _row(key: Iterable[str], values: Values, most: Decimal | int, kind: str = "") -> str:

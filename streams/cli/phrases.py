@@ -102,14 +102,15 @@ def known(name: str) -> bool:
 
 def span(language: str, microseconds: int) -> str:
     """A span of time: `3 days`, `2,4 jours`."""
-    *units, (_, seconds) = _UNITS[language]
+    *units, (second, seconds) = _UNITS[language]
     for size, (one, many) in zip((86_400, 3_600, 60), units, strict=True):
         count = microseconds / 1e6 / size
         if count >= 1:
             number = f"{count:.1f}".removesuffix(".0") if count < 10 else f"{count:.0f}"
             plural = count >= 2 if language == "fr" else number != "1"
             return f"{number.replace('.', ',') if language == 'fr' else number} {many if plural else one}"
-    return f"{microseconds // 1_000_000} {seconds}"
+    whole = microseconds // 1_000_000
+    return f"{whole} {second if whole == 1 else seconds}"
 
 
 def subject(language: str, kind: str, name: str) -> str:

@@ -151,10 +151,17 @@ def page(chrome: webdriver.Chrome, url: str, into: Path) -> None:
     shoot(chrome, into / "page.png", 0, 0, 1240, 1010)
     part(chrome, into / "alert.png", ".pair")
     part(chrome, into / "claims.png", "#claims-card")
-    chrome.find_element(By.NAME, "person").send_keys("u42")
     chrome.find_element(By.NAME, "token").send_keys("demo")
-    chrome.find_element(By.CSS_SELECTOR, "#journey-form button").click()
-    until(chrome, "return document.querySelector('#journey .step')")
+    for number in range(42, 200):
+        person = chrome.find_element(By.NAME, "person")
+        person.clear()
+        person.send_keys(f"u{number}")
+        chrome.find_element(By.CSS_SELECTOR, "#journey-form button").click()
+        until(chrome, f"return /u{number}\\b/.test(document.querySelector('#journey').textContent)")
+        if 5 < len(chrome.find_elements(By.CSS_SELECTOR, "#journey .step")) < 12 and chrome.find_elements(
+            By.CSS_SELECTOR, "#journey .step.converted"
+        ):
+            break
     x, y, width, height = chrome.execute_script(
         "const r = document.querySelector('#journey-card').getBoundingClientRect(); return [r.x + scrollX, r.y + scrollY, r.width, r.height]"
     )

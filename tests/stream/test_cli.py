@@ -556,6 +556,7 @@ def test_the_french_of_each_kind_of_sentence(events: list[tuple[str, dict[str, A
 def test_spans_have_their_plural() -> None:
     """In French it begins at two."""
     assert [phrases.span(language, 129_600_000_000) for language in phrases.LANGUAGES] == ["1.5 days", "1,5 jour"]
+    assert [phrases.span("en", n * 1_000_000) for n in (0, 1, 2)] == ["0 seconds", "1 second", "2 seconds"]
 
 
 def test_a_journey_tells_each_restatement_and_why() -> None:

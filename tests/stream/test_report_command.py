@@ -114,6 +114,7 @@ def test_what_nobody_is_credited_for_is_told_by_reason(shop: Path) -> None:
         file.write(json.dumps(bot) + "\n")
     ran = run("--input", shop, "--period", "24h")
     assert "unattributed 2: 1 no_touch_known, 1 filtered" in ran.stdout
+    assert "Unattributed 2: 1 no_touch_known, 1 filtered." in run("--input", shop, "--period", "24h", "--html").stdout
     told = json.loads(run("--input", shop, "--period", "24h", "--json").stdout)["rows"]
     assert {row["reason"]: row["value"] for row in told if row["metric"] == "unattributed_conversions"} == {
         "no_touch_known": "1", "filtered": "1", "no_consent": "0", "outside_window": "0", "touches_trimmed": "0",
@@ -216,7 +217,14 @@ def test_what_a_network_claims_stands_beside_what_is_attributed_to_it(shop: Path
     told = run("--input", shop, "--period", "7d").stdout
     assert "platform claims" in told
     assert re.search(r"facebook +3.00 +1.00 +2.00 +9,000.00 +7,500.00 +1,500.00", told)
+    reader = Reader()
+    reader.feed(run("--input", shop, "--period", "7d", "--html").stdout)
+    at = reader.text.index("Platform claims")
+    assert [text for text in reader.text[at:] if text][9:17] == [
+        "Paid Social", "facebook", "3.00", "1.00", "2.00", "9,000.00", "7,500.00", "1,500.00",
+    ]  # fmt: skip
     (shop / "costs.jsonl").write_text(json.dumps(COST) + "\n")
+    assert "Platform claims" not in run("--input", shop, "--period", "7d", "--html").stdout
     assert "platform claims" not in run("--input", shop, "--period", "7d").stdout
 
 
