@@ -97,8 +97,8 @@ MOVES: dict[str, tuple[str, str]] = {
     "journeys Path length": ("+", ""),
     "journeys Time to convert": ("+", ""),
     "journeys Assists, reach and conversion rate": (
-        "++++~+=",
-        "the networks whose impressions are counted here reach nobody more",
+        "++++~+.",
+        "frequency is of impressions that no network reports",
     ),
     "journeys Link rate by source": ("~", ""),
     "journeys Engagement points by network": ("+", ""),
