@@ -51,9 +51,20 @@ def _inside(events: Sequence[JourneyEvent], conversion: Conversion, rules: Rules
     ]
 
 
+def lost(person: Person) -> int | None:
+    """The time of the latest touch event that fell off the journey, or was let go by a device before it could come to it."""
+    missed = None if person.given is None else person.given.missed
+    if missed is None or person.trimmed is None:
+        return person.trimmed if missed is None else missed
+    return max(missed, person.trimmed)
+
+
 def truncated(person: Person, conversion: Conversion, rules: Rules) -> bool:
-    """Whether touches that the longest window of the conversion reaches fell off the journey."""
-    return person.trimmed is not None and person.trimmed >= conversion.t - rules.longest
+    """Whether a bound of the person may keep the conversion from what it should be: touches are gone, or it is closed."""
+    last = lost(person)
+    if last is not None and last >= conversion.t - rules.reach:
+        return True
+    return person.closed is not None and conversion.t <= person.closed
 
 
 def hastened(touches: Sequence[JourneyEvent], conversion: Conversion, rules: Rules) -> bool:
@@ -99,11 +110,14 @@ def _prefer(touches: list[JourneyEvent], rules: Rules) -> list[JourneyEvent]:
 
 
 def _reason(person: Person, inside: list[JourneyEvent], conversion: Conversion, rules: Rules) -> str:
-    if truncated(person, conversion, rules):
+    gone = lost(person)
+    if gone is not None and gone >= conversion.t - rules.longest:
         return "touches_trimmed"
     # An older one may be forgotten by now, or not yet: that must make no difference.
     touches = [event for event in person.events if event.cls != STAGE]
-    if not any(conversion.t - rules.known <= event.t <= conversion.t for event in touches):
+    start = conversion.t - rules.known
+    # One that is gone was known too, and is outside the window.
+    if (gone is None or gone < start) and not any(start <= event.t <= conversion.t for event in touches):
         return "no_touch_known"
     within = _inside(touches, conversion, rules)
     flagged = [event.flags for event in within if event.flags]

@@ -17,7 +17,7 @@ from attribution.nodes.order import fold_forget, named
 from attribution.nodes.person import refile
 from attribution.nodes.state import Answer, Conversion, CostRow, Given, Node, Order, Person
 from attribution.visitors import visitor_facts
-from models.wire import AnyEntry, GivenStage, GivenTouch, Link, Move, OrderMove, OrderReport, Stage, Survey, Withdrawal
+from models.wire import AnyEntry, GivenStage, GivenTouch, Link, Missed, Move, OrderMove, OrderReport, Stage, Survey, Withdrawal
 
 NOBODY: frozenset[str] = frozenset()
 OF_CUSTOMER, OF_DEVICES = "c", "d"
@@ -116,7 +116,7 @@ def screen(entry: AnyEntry, node: Node, forgotten: Forgotten) -> Erased | None:
         name = f"o:{entry.order_id}" if isinstance(entry, OrderMove) else f"s:{entry.event_id}"
         if _staying(entry.key, name) in forgotten:
             return erased
-    if isinstance(entry, GivenTouch | GivenStage | Withdrawal | OrderMove):
+    if isinstance(entry, GivenTouch | GivenStage | Withdrawal | Missed | OrderMove):
         named = entry.device
     else:
         named = entry.person if isinstance(entry, Survey) else None

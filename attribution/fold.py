@@ -24,6 +24,7 @@ from models.wire import (
     GivenStage,
     GivenTouch,
     Link,
+    Missed,
     OrderMove,
     OrderReport,
     RefundReport,
@@ -69,6 +70,7 @@ _FOLDS: dict[type, Callable[[Any, Any, Context], Folded]] = {
     GivenTouch: customer.fold_given_touch,
     GivenStage: customer.fold_given_stage,
     Withdrawal: customer.fold_withdrawal,
+    Missed: customer.fold_missed,
     OrderReport: fold_report,
     RefundReport: fold_refund,
     CancelReport: fold_refund,
@@ -120,6 +122,8 @@ def expires(key: str, node: Node, rules: Rules) -> int:
         # An event without a person is kept only to know it again.
         keep = rules.lateness + DAY if key.startswith("e:") else rules.keep
         last = max((event.t for event in node.events[-1:]), default=0) + keep
+        if node.given is not None and node.given.missed is not None:
+            last = max(last, node.given.missed + rules.keep)
         if node.conversions:
             last = max(last, node.conversions[-1].t + CUSTOMER_KEPT)
         if node.device is not None:

@@ -101,6 +101,7 @@ class Replay:
             self.devices.see(entry)
         if folded.dropped is not None:
             self.dropped[folded.dropped] += 1
+            pending.extend(folded.moves)
             return
         self.nodes[entry.key] = folded.node
         self.rollups.add(folded.facts, self.highest)

@@ -70,6 +70,8 @@ class Rules:
             for rule in lookback.rules
         )
         self.longest = max([*self._defaults.values(), *(window for _, window in self._rules)])
+        # How long before a conversion an event may be that decides what is a touch of it: a click lands up to a day later, and visits go on.
+        self.reach = self.longest + DAY
         # Below a day, a journey could forget the start of a visit chain that is still growing.
         self.claim = max(micros(marketing.claim_history), DAY) if marketing.claim_history else max(self.longest, DAY)
         # How long before a conversion a touch still counts as known, and how long a journey keeps it so.

@@ -33,8 +33,9 @@ class Credit(Struct, frozen=True, kw_only=True):
 class Attribution(Struct, frozen=True, kw_only=True, omit_defaults=False):
     """One conversion of one person. `version` is (generation, offset, entry): readers keep the highest.
 
-    `truncated`: the journey grew beyond its bound, and touches that the longest lookback window reaches are gone. What was credited before
-    stays credited; what comes since finds the latest touches only.
+    `truncated`: a bound of the person was reached. Touches that the longest lookback window (or the day before it) reaches are gone, from the
+    journey or from a device of the person; or the conversion is closed and changes no more. What was credited before stays credited; what comes
+    since finds the latest touches only.
     """
 
     conversion_id: str

@@ -215,6 +215,13 @@ class Withdrawal(Entry, tag=11, gc=False, frozen=True):
     conversion: bool
 
 
+class Missed(Entry, tag=12, gc=False, frozen=True):
+    """`device` had let go of touch events of the customer `key`, the latest of them at or before `t`: they are in no journey."""
+
+    device: str
+    t: int
+
+
 class Survey(Entry, tag=20, gc=False, frozen=True):
     """An answer to a survey's question, for `q:<event_id>`: the channel it names, or its `score` in millionths."""
 
@@ -251,10 +258,11 @@ AnyEntry = (
     | GivenTouch
     | GivenStage
     | Withdrawal
+    | Missed
     | Survey
     | Forget
 )
-Move = OrderMove | Link | GivenTouch | GivenStage | Withdrawal | Forget
+Move = OrderMove | Link | GivenTouch | GivenStage | Withdrawal | Missed | Forget
 """What a node sends to another, through the log."""
 
 

@@ -305,6 +305,7 @@ class JourneyPartition:
                 self._letter(
                     entry, source, Rejected("late", "$.occurred_at", f"{behind} s behind the watermark"), chunk
                 )
+            self._tell(folded.moves, offset, index, chunk)
             return
         if folded.filtered:
             chunk.filtered.update(folded.filtered)

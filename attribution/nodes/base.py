@@ -31,7 +31,7 @@ class Folded:
 
     `changed` are conversions to publish, as they now are. `dropped` is the reason when the entry had no effect:
     a code of the error catalogue, or `duplicate`, `linked` (a link that says nothing new), `trimmed`, `ignored`. `filtered` names
-    filters that have now removed something. `visits` are a journey and its visits, where they had to be
+    filters that have now removed something. Also of a dropped entry, `moves` are to be sent. `visits` are a journey and its visits, where they had to be
     found anyway.
     """
 

@@ -6,6 +6,7 @@ Of several that give one event, or one conversion, one stands: the customer's ow
 
 from __future__ import annotations
 
+from attribution.eligible import lost
 from attribution.facts import Fact, negated
 from attribution.filing import event_facts
 from attribution.nodes.base import Context, Folded
@@ -18,14 +19,16 @@ from attribution.nodes.person import (
     put_conversion,
     put_event,
     put_events,
+    refile,
     refused,
     refused_stage,
     stage_conversion,
+    tell_truncated,
     touch_event,
     twin,
 )
 from attribution.nodes.state import Conversion, Given, JourneyEvent, Person, Spare
-from models.wire import GivenStage, GivenTouch, OrderMove, Stage, Touch, Withdrawal
+from models.wire import GivenStage, GivenTouch, Missed, OrderMove, Stage, Touch, Withdrawal
 
 SPARES_MAX = 500
 """Events, and conversions, that may be known from several devices at once: of more the earliest is let go, and nothing of its time changes any more."""
@@ -120,6 +123,20 @@ def fold_withdrawal(node: Person | None, entry: Withdrawal, context: Context) ->
     spares = _without(given.spare_touches, best.device, entry.what)
     person = _with(person, given._replace(touches=touches | {entry.what: best.device}, spare_touches=spares))
     return put_event(person, stood, best.what, [], context)
+
+
+def fold_missed(node: Person | None, entry: Missed, context: Context) -> Folded:
+    """A device had let go of events that would be the customer's: the conversions that could have had them are truncated."""
+    person, given = _of(node, context)
+    was = lost(person)
+    if was is not None and entry.t <= was:
+        return Folded(person)
+    person = person._replace(given=given._replace(missed=entry.t))
+    # The reason of one without a touch is another now.
+    earliest = person.conversions[0].t if person.conversions else entry.t
+    folded = refile(person, earliest, [], context)
+    tell_truncated(folded, was, entry.t, context)
+    return folded
 
 
 def _put(person: Person, given: Given, by: str | None, conversion: Conversion, context: Context) -> Folded:

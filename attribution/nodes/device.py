@@ -26,13 +26,14 @@ from attribution.nodes.person import (
     refused,
     refused_stage,
     stage_conversion,
+    tell_truncated,
     touch_event,
     twin,
 )
 from attribution.nodes.state import Away, Conversion, Device, JourneyEvent, Linked, Person
 from attribution.rules import Rules
 from models.settings import HOUR
-from models.wire import GivenStage, GivenTouch, Link, Move, OrderMove, Stage, Touch, Withdrawal
+from models.wire import GivenStage, GivenTouch, Link, Missed, Move, OrderMove, Stage, Touch, Withdrawal
 
 LINKS_MAX = 5_000
 """Links a device may have at once; of more the earliest is let go, and the device no longer takes events of before it."""
@@ -45,7 +46,8 @@ _away_time = attrgetter("what.t")
 
 def owner(key: str, device: Device, t: int, rules: Rules) -> str:
     """Whose an anonymous event at `t` is: a customer's, or the device's own."""
-    if len(device.firsts) > rules.device_customers and t >= device.firsts[rules.device_customers].t - rules.claim:
+    shared = _shared_from(device, rules)
+    if shared is not None and t >= shared:
         return key
     i = bisect_right(device.links, t, key=_time)
     if i:
@@ -54,13 +56,20 @@ def owner(key: str, device: Device, t: int, rules: Rules) -> str:
     return first.customer if first.t - t <= rules.claim else key
 
 
+def _shared_from(device: Device, rules: Rules) -> int | None:
+    """From when on the device claims nothing, for it has too many customers; None when it has not."""
+    if len(device.firsts) <= rules.device_customers:
+        return None
+    return device.firsts[rules.device_customers].t - rules.claim
+
+
 def fold_link(node: Person | None, entry: Link, context: Context) -> Folded:
     """An event said whose this device is: what that changes moves."""
     person = _let_go(forget(node or EMPTY, context), context)
     rules = context.rules
     if not entry.moved and entry.t < context.watermark - rules.lateness:
         return Folded(person, dropped="late")
-    device = person.device or Device()
+    device = before = person.device or Device()
     link = Linked(entry.t, entry.event_id, entry.customer)
     links = _reduced(device.links, link)
     firsts = _firsts(device.firsts, link, rules.device_customers)
@@ -71,14 +80,60 @@ def fold_link(node: Person | None, entry: Link, context: Context) -> Folded:
         person = person._replace(trimmed=max(person.trimmed or 0, links[0].t))
         links = links[1:]
     device = device._replace(links=links, firsts=firsts or device.firsts, last=max(device.last, entry.t))
-    return _settle(entry.key, person._replace(device=device), context)
+    folded = _told(_settle(entry.key, person._replace(device=device), context), node, context)
+    if person.trimmed is not None:
+        folded.moves = [*folded.moves, *_missed(entry.key, before, device, link, person.trimmed, context)]
+    return folded
+
+
+def _told(folded: Folded, before: Person | None, context: Context) -> Folded:
+    """The outcome, with its own conversions published again that are truncated since the device let go of what it gave away."""
+    after = folded.node
+    assert isinstance(after, Person)
+    if after.trimmed is not None and (before is None or after.trimmed != before.trimmed):
+        tell_truncated(folded, None if before is None else before.trimmed, after.trimmed, context)
+    return folded
+
+
+def _missed(key: str, before: Device, after: Device, new: Linked, trimmed: int, context: Context) -> list[Missed]:
+    """Who is to be told that events are gone: customers to whom a link gives or takes time up to `trimmed`, when the device let go of events.
+
+    Who is given it does not get them, and whose they were keeps what has been given. Told is the latest such time of each.
+    """
+    horizon, rules = _horizon(context), context.rules
+    if trimmed < horizon:
+        return []
+    hour = new.t - new.t % HOUR
+    points = {new.t, *(known.t for known in before.links[:1])}
+    points.update(known.t for known in _between(before.links, hour, hour + HOUR) if known.customer == new.customer)
+    starts = [start for start in (_shared_from(before, rules), _shared_from(after, rules)) if start is not None]
+    if len(starts) == 1 or (starts and starts[0] != starts[1]):
+        points.update(known.t for known in after.links if known.t > min(starts))
+        points.update(starts)
+    # Between two changes of ownership it is one customer's: the last moment of each such time stands for it.
+    ends = {trimmed}
+    for point in points:
+        for links in (before.links, after.links):
+            later = bisect_right(links, point, key=_time)
+            ends.update(known.t - 1 for known in links[later : later + 1])
+    latest: dict[str, int] = {}
+    for end in sorted(end for end in ends if horizon <= end <= trimmed):
+        was = owner(key, before, end, rules) if before.links else key
+        now = owner(key, after, end, rules)
+        if was != now:
+            latest |= {was: end, now: end}
+    return [Missed(whose, 0, 0, key, t) for whose, t in sorted(latest.items()) if whose != key]
+
+
+def _between(links: tuple[Linked, ...], start: int, end: int) -> tuple[Linked, ...]:
+    """The links in [start, end)."""
+    return links[bisect_left(links, start, key=_time) : bisect_left(links, end, key=_time)]
 
 
 def _reduced(links: tuple[Linked, ...], new: Linked) -> tuple[Linked, ...] | None:
     """The links with a new one; of one customer only the earliest in an hour is kept. None when that is another."""
     start = new.t - new.t % HOUR
-    i = bisect_left(links, start, key=_time)
-    for known in links[i : bisect_left(links, start + HOUR, key=_time)]:
+    for known in _between(links, start, start + HOUR):
         if known.customer == new.customer:
             if known <= new:
                 return None
@@ -108,12 +163,13 @@ def fold_touch(node: Person, entry: Touch, context: Context) -> Folded:
     known = away.what if away is not None else own
     assert known is None or isinstance(known, JourneyEvent)
     reason = refused(person, event, known, context)
+    whose = owner(entry.key, device, event.t, context.rules)
     if reason is not None:
-        return Folded(person, dropped=reason)
+        missed = reason == "trimmed" and whose != entry.key
+        return Folded(person, moves=[Missed(whose, 0, 0, entry.key, event.t)] if missed else (), dropped=reason)
     facts = event_facts(event)
     if known is not None:
         facts += negated(event_facts(known))
-    whose = owner(entry.key, device, event.t, context.rules)
     moves: list[Move] = []
     touches = [other for other in device.touches if other is not away]
     if away is not None and away.owner != whose:
@@ -131,7 +187,7 @@ def fold_touch(node: Person, entry: Touch, context: Context) -> Folded:
     else:
         folded = Folded(person, facts)
     folded.moves = moves
-    return folded
+    return _told(folded, node, context)
 
 
 def fold_stage(node: Person, entry: Stage, context: Context) -> Folded:
@@ -156,6 +212,9 @@ def _put(key: str, person: Person, conversion: Conversion, context: Context) -> 
     """A conversion as it now stands: to its owner. One that is sealed stays where it is."""
     own, away = known_conversion(person, conversion.id), _away(person, conversion.id)
     known = away.what if away is not None else own
+    if known is None and person.closed is not None and conversion.t <= person.closed:
+        # It may be one that was let go, and that its owner still has.
+        return Folded(person, dropped="trimmed")
     if known is not None and known.t == conversion.t < _horizon(context):
         whose = away.owner if away is not None else key
     else:

@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right, insort
 from operator import itemgetter
 
 from attribution.cohorts import advocated
-from attribution.eligible import file_credit, hastened
+from attribution.eligible import lost, file_credit, hastened
 from attribution.facts import LANDINGS, VISITS, Fact, negated
 from attribution.filing import conversion_facts, event_facts
 from attribution.filters import DUPLICATE, FAST, duplicate_facts
@@ -106,25 +106,30 @@ def put_events(
     was = person.trimmed
     folded = refile(_journey(person, after, trimmed), earliest, facts, context)
     if trimmed is not None and trimmed != was:
-        _tell_truncated(folded, was, trimmed, context)
+        tell_truncated(folded, lost(person), trimmed, context)
     if repeats:
         folded.filtered = [*folded.filtered, DUPLICATE]
     folded.visits = visited
     return folded
 
 
-def _tell_truncated(folded: Folded, was: int | None, trimmed: int, context: Context) -> None:
-    """Publish again the conversions that are truncated only now, as `attribution.eligible.truncated` says; credits stay as they are."""
+def tell_truncated(folded: Folded, was: int | None, trimmed: int, context: Context) -> None:
+    """Publish again the conversions that are truncated only now, as `attribution.eligible.truncated` says; credits stay as they are.
+
+    `was` is what `attribution.eligible.lost` said before, `trimmed` the time of the latest touch event that is now gone.
+    """
     person, rules = folded.node, context.rules
     assert isinstance(person, Person)
+    if was is not None and trimmed <= was:
+        return
     start = context.sealed - rules.claim - rules.lateness
     if was is not None:
-        start = max(start, was + rules.longest + 1)
+        start = max(start, was + rules.reach + 1)
     conversions = person.conversions
     first = bisect_left(conversions, start, key=_time)
-    if first < len(conversions) and conversions[first].t <= trimmed + rules.longest:
+    if first < len(conversions) and conversions[first].t <= trimmed + rules.reach:
         told = {conversion.id for conversion in folded.changed}
-        now = conversions[first : bisect_right(conversions, trimmed + rules.longest, key=_time)]
+        now = conversions[first : bisect_right(conversions, trimmed + rules.reach, key=_time)]
         folded.changed = [*folded.changed, *(one for one in now if one.id not in told)]
 
 
@@ -213,12 +218,15 @@ def put_conversion(person: Person, known: Conversion | None, conversion: Convers
         conversion = conversion._replace(restated=True)
     if conversion.gone != "moved":
         insort(others, conversion)
+    closed: list[Conversion] = []
     if known is None and (many := _too_many(others)):
         if conversion in others[:many]:
             return Folded(person, dropped="trimmed")
         person = _without_given_conversions(person, others[:many])._replace(closed=others[many - 1].t)
-        others = others[many:]
+        closed, others = others[:many], others[many:]
     folded = refile(person._replace(conversions=tuple(others)), earliest, facts, context)
+    # From now on nothing changes these: they are published once more, as truncated.
+    folded.changed = [*closed, *folded.changed]
     if conversion.gone is not None:
         folded.changed = [*folded.changed, conversion]
     return folded

@@ -116,12 +116,16 @@ class Spare(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Which of a customer's touch events and conversions came through which device, by event id or conversion id."""
+    """Which of a customer's touch events and conversions came through which device, by event id or conversion id.
+
+    `missed` is the time of the latest touch event that would be the customer's, had not its device let it go.
+    """
 
     touches: dict[str, str] = {}
     conversions: dict[str, str] = {}
     spare_touches: tuple[Spare, ...] = ()
     spare_conversions: tuple[Spare, ...] = ()
+    missed: int | None = None
 
 
 class Person(NamedTuple):

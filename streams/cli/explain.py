@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from msgspec import Struct, field
 
-from attribution.eligible import file_credit, truncated
+from attribution.eligible import lost, file_credit, truncated
 from attribution.filters import DUPLICATE, FAST, duplicate_clicks, names
 from attribution.money import major
 from attribution.nodes.state import Conversion, Filed, JourneyEvent, Person, Restated
@@ -123,6 +123,7 @@ def explain(key: str, person: Person, marketing: Marketing) -> Journey:
     for conversion in person.conversions:
         attribution = describe(key, conversion, marketing.reporting_currency)
         told.append(_told(person, merged.touches, conversion, attribution, rules, marketing.headline_models[0]))
+    gone = lost(person)
     return Journey(
         person=key,
         currency=marketing.reporting_currency,
@@ -134,7 +135,7 @@ def explain(key: str, person: Person, marketing: Marketing) -> Journey:
         links=links(person),
         shared=shared(person, marketing),
         exchanged=exchanged(person),
-        truncated=None if person.trimmed is None else moment(person.trimmed),
+        truncated=None if gone is None else moment(gone),
         closed=None if person.closed is None else moment(person.closed),
     )
 

@@ -16,9 +16,10 @@ import msgspec
 
 from attribution.eligible import truncated
 from attribution.erasure import Erased, erase, screen
-from attribution.fold import event_time, fold
+from attribution.fold import event_time, expires, fold
 from attribution.forgetting import Forgotten, everywhere
 from attribution.intake import Intake
+from attribution.newness import forgotten
 from attribution.nodes.base import NEVER, Context
 from attribution.nodes.state import Conversion, Node, Person
 from attribution.outcome import describe, nameless
@@ -26,7 +27,7 @@ from attribution.rollups import RETENTION, Bucket, Calendar, Cell, Rollups
 from attribution.rules import Dims, Rules
 from attribution.watermarks import JOURNEY, Progress, announcing_partitions, expected_sources
 from models.results import Attribution
-from models.settings import Marketing
+from models.settings import DAY, Marketing
 from models.wire import FORMAT, AnyEntry, Block, Forget, Mark, decode_block, encode, source_id
 from streams.blocks import route
 from streams.codec import Names, pack_cell, pack_node, unpack_cell, unpack_node
@@ -63,7 +64,9 @@ class Stored:
 class Driver:
     """`publish`, then `ingest`, `mark` and `stitch` as the test likes, then `drain`, then read."""
 
-    def __init__(self, marketing: Marketing, rng: Random) -> None:
+    def __init__(self, marketing: Marketing, rng: Random, *, sweep: bool = False) -> None:
+        """With `sweep`, nodes that nothing can need any more go with each commit."""
+        self.sweep = sweep
         self.marketing = marketing
         self.rng = rng
         self.partitions = marketing.topics.journey_events
@@ -246,6 +249,7 @@ class _Work:
             self.dropped[folded.dropped] += 1
             if folded.dropped == "late":
                 self.late.append(entry)
+            self._send(folded.moves, [], offset, index)
             return
         self._nodes[entry.key] = pack_node(folded.node, self._names)
         self._deltas.add(folded.facts, self._progress.highest)
@@ -296,15 +300,26 @@ class _Work:
             fields = kept.setdefault(bucket, {})
             for dims, delta in cells.items():
                 fields[names.id(dims)] = pack_cell(self._sum(fields, dims, delta), names)
+        nodes = {key: packed for key, packed in (self._stored.nodes | self._nodes).items() if packed is not None}
         return Stored(
             offset,
             entry,
             _pack(self._progress),
-            {key: packed for key, packed in (self._stored.nodes | self._nodes).items() if packed is not None},
+            self._swept(nodes) if self._driver.sweep and self._progress.sealed != NEVER else nodes,
             kept,
             self._stored.names | names.fresh,
             frozenset(self._forgotten.hashes),
         )
+
+    def _swept(self, nodes: dict[str, bytes]) -> dict[str, bytes]:
+        left = {}
+        for key, packed in nodes.items():
+            node = unpack_node(packed, self._names)
+            if expires(key, node, self._driver._rules) // DAY >= self._progress.sealed // DAY:
+                left[key] = packed
+            elif (mark := forgotten(key, node, self._driver._rules)) is not None:
+                left[key] = pack_node(mark, self._names)
+        return left
 
     def _sum(self, fields: dict[int, bytes], dims: Dims, delta: Cell) -> Cell:
         packed = fields.get(self._names.id(dims))

@@ -114,6 +114,41 @@ def test_changes_of_closed_conversions_are_trimmed(crowded: At, change: AnyEntry
     assert crowded.attributed() == before
 
 
+def test_a_closed_conversion_is_published_once_more_as_truncated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONVERSIONS_MAX", 2)
+    at = At()
+    told = [[made.id for made in at.take(order(n, D0 + n * HOUR)).changed] for n in range(4)]
+    assert told == [["o:O0"], ["o:O1"], ["o:O0", "o:O2"], ["o:O1", "o:O3"]]
+    like = at.person.conversions[0]
+    assert [truncated(at.person, like._replace(t=D0 + n * HOUR), RULES) for n in range(4)] == [True, True, False, False]
+
+
+def test_a_customer_with_thousands_of_orders() -> None:
+    """With the bounds as they are: each order is credited once, the first alone is a new customer's, and the node grows no more."""
+    rules = Rules(Marketing(history_since="2020-01-01"), 1)
+    at = At()
+    for n in range(3_000):
+        if n % 100 == 0:
+            at.take(touch(D0 + n * HOUR, n), Context(rules))
+        assert at.take(order(n, D0 + n * HOUR + 1), Context(rules)).dropped is None
+    assert len(at.person.conversions) == module.CONVERSIONS_MAX
+    assert at.person.conversions[-1].id == "o:O2999"
+
+    def credited(measure: str) -> int:
+        return sum(
+            amount
+            for (_, _, key), amount in at.sums.items()
+            if key[0] == measure and key[1:] == ("last_touch", "purchase", CONVERSION)
+        )
+
+    assert credited("conversions") == 3_000 * 10**6
+    assert credited("attributed_net") == 3_000 * 10**8
+    assert credited("new_customers") == 10**6
+    # One that comes after a year without any is no new customer's either.
+    assert at.take(order(3_000, D0 + 400 * DAY), Context(rules)).dropped is None
+    assert credited("new_customers") == 10**6
+
+
 def test_open_conversions_change_as_ever(crowded: At) -> None:
     def closed() -> Counter[tuple[int, Dims, Measure]]:
         """What is on file and not by the open ones."""
@@ -280,18 +315,20 @@ def test_many_touches_on_file_close_the_earliest_conversions(monkeypatch: pytest
 def test_a_cut_journey_marks_what_its_windows_reach_and_tells_it_once() -> None:
     at = At()
     at.take(touch(D0, 0))
-    for n, t in ((1, D0 + 30 * DAY), (2, D0 + 30 * DAY + 1)):
+    at.take(touch(D0 + 10 * DAY, 20))
+    # A day more than the longest window: what is gone may have been the click of which a touch inside it is the landing.
+    for n, t in ((1, D0 + 31 * DAY), (2, D0 + 31 * DAY + 1)):
         at.take(order(n, t))
     told = []
     for n in range(1, 7):
         folded = at.take(touch(D0 + 40 * DAY + n, n))
         told.append([made.id for made in folded.changed])
-    # The touch of the first order falls off when the sixth comes; with the next, one that reaches the second order.
-    assert told == [[], [], [], [], ["o:O1"], ["o:O2"]]
+    # The first touch falls off when the sixth comes; with the next, one that reaches the second order.
+    assert told == [[], [], [], ["o:O1"], ["o:O2"], []]
     assert [truncated(at.person, made, RULES) for made in at.person.conversions] == [True, True]
     first, second = at.person.conversions
     assert first.filed is not None
-    assert [found.touch_id for found in first.filed.touches] == ["touch 0"], "the credit it has, it keeps"
+    assert [found.touch_id for found in first.filed.touches] == ["touch 20"], "the credit it has, it keeps"
     uncut = at.person._replace(trimmed=D0)
     assert [truncated(uncut, made, RULES) for made in (first, second)] == [True, False]
 

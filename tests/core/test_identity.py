@@ -5,13 +5,16 @@ from __future__ import annotations
 from itertools import permutations
 from typing import Any
 
-from attribution.fold import fold
+import msgspec
+
+from attribution.fold import expires, fold
 from attribution.nodes import device as module
 from attribution.nodes.base import Context, Folded
 from attribution.nodes.state import Node, Person
 from attribution.rules import Rules
 from models.settings import DAY, HOUR, Marketing
-from models.wire import CLICK, AnyEntry, GivenTouch, Link, OrderMove, Touch, Withdrawal
+from models.wire import CLICK, AnyEntry, GivenTouch, Link, Missed, OrderMove, Touch, Withdrawal
+from streams.codec import Names, pack_node, unpack_node
 
 D0 = 1_767_225_600_000_000
 RULES = Rules(Marketing(journey_max=5), 1)
@@ -65,6 +68,81 @@ def test_a_robot_on_a_linked_device_keeps_no_more_than_a_journey() -> None:
     assert at.person.events == ()
     assert at.person.trimmed == D0 + 2_994 * 60_000_000
     assert at.take(touch(5_000, D0 + 2_994 * 60_000_000)).dropped == "trimmed"
+
+
+def told(moves: Any) -> dict[str, int]:
+    """Up to when customers are told that events are gone, in hours."""
+    return {move.key: (move.t - D0) / HOUR for move in moves if isinstance(move, Missed)}
+
+
+def robot(*links: tuple[float, str], rules: Rules = RULES) -> At:
+    """A linked device with eight touches, an hour each, of which the first three are let go."""
+    at = At(rules)
+    for n, (hour, customer) in enumerate(links):
+        at.take(link(n, customer, D0 + int(hour * HOUR)))
+    for n in range(1, 9):
+        at.take(touch(n))
+    assert at.person.trimmed == D0 + 3 * HOUR
+    assert not told(at.moves)
+    return at
+
+
+def test_a_login_is_told_what_the_device_let_go() -> None:
+    at = robot()
+    at.take(link(0, "c:x", D0 + 20 * HOUR))
+    assert told(at.moves) == {"c:x": 3}
+    # An earlier login takes the time up to the next one: what was let go there is missing at one, or is the other's for good.
+    folded = at.take(link(1, "c:y", D0 + 2 * HOUR))
+    assert told(folded.moves) == {"c:x": 3, "c:y": 3}
+    folded = at.take(link(2, "c:z", D0 + HOUR))
+    assert told(folded.moves) == {"c:y": 2 - 1 / HOUR, "c:z": 2 - 1 / HOUR}
+    assert told(at.take(link(3, "c:z", D0 + 9 * HOUR)).moves) == {}, "all of that time can move"
+
+
+def test_of_a_login_that_goes_what_was_let_go_stays_where_it_is() -> None:
+    at = robot((0, "c:x"))
+    folded = at.take(link(1, "c:y", D0 + 2 * HOUR))
+    assert {move.event_id for move in folded.moves if isinstance(move, GivenTouch)} == {f"e{n}" for n in range(4, 9)}
+    assert told(folded.moves) == {"c:x": 3, "c:y": 3}
+    late = at.take(touch(9, D0 + HOUR))
+    assert late.dropped == "trimmed"
+    assert told(late.moves) == {"c:x": 1}
+
+
+def test_each_customer_of_a_device_that_is_shared_now_is_told() -> None:
+    rules = Rules(Marketing(journey_max=5, device_customers=3), 1)
+    at = robot((0, "c:x"), (1.5, "c:y"), (2.5, "c:z"), rules=rules)
+    micro = 1 / HOUR
+    assert told(at.take(link(3, "c:w", D0 + 20 * HOUR)).moves) == {"c:x": 1.5 - micro, "c:y": 2.5 - micro, "c:z": 3}
+
+
+def test_a_conversion_that_was_let_go_is_given_to_nobody_else(monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "AWAY_MAX", 2)
+    at = At()
+    at.take(link(0, "c:x"))
+    for n in range(1, 4):
+        at.take(msgspec.structs.replace(order(D0 + n * HOUR), key="a:d", order_id=f"O{n}"))
+    at.take(link(1, "c:y", D0 + HOUR))
+    assert [move.key for move in at.moves if isinstance(move, OrderMove)] == ["c:x"] * 3 + ["c:y"] * 2
+    changed = msgspec.structs.replace(order(D0 + HOUR, net=1), key="a:d", order_id="O1")
+    assert at.take(changed).dropped == "trimmed"
+
+
+def test_what_a_device_let_go_marks_conversions_and_outlives_all_else() -> None:
+    at = At()
+    at.take(order(D0 + 2 * DAY))
+    at.take(msgspec.structs.replace(order(D0 + 40 * DAY), order_id="P"))
+    folded = at.take(Missed("c:x", 0, 0, "a:d", D0 + 5 * DAY))
+    reasons = [(one.id, one.filed and one.filed.reason) for one in folded.changed]
+    assert reasons == [("o:O", "touches_trimmed"), ("o:P", "outside_window")]
+    assert at.take(Missed("c:x", 0, 0, "a:e", D0 + DAY)).changed == []
+    assert at.person.given is not None
+    assert at.person.given.missed == D0 + 5 * DAY
+    alone = At()
+    alone.take(Missed("c:x", 0, 0, "a:d", D0 + 5 * DAY))
+    assert expires("c:x", alone.node, RULES) == D0 + 5 * DAY + RULES.keep
+    names = Names({})
+    assert unpack_node(pack_node(alone.node, names), names) == alone.node
 
 
 def test_links_are_bounded_by_what_can_still_change(monkeypatch: Any) -> None:

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 import attribution.credit
-from attribution import filters, intake
+from attribution import filters, intake, newness
 from attribution import fold as folds
 from attribution.facts import (
     ATTRIBUTED_NET,
@@ -127,7 +127,7 @@ def total(driver: Driver, name: str) -> int | str:
 
 def straight(marketing: Marketing, records: list[Record]) -> Driver:
     """One record at a time; after each, all that was sent is heard of everywhere, and event time moves on as fast as it may."""
-    driver = Driver(marketing, Random(1))
+    driver = Driver(marketing, Random(1), sweep=True)
     for topic, value in records:
         driver.publish(f"{topic}/0", value)
         driver.ingest(f"{topic}/0", 1)
@@ -143,7 +143,7 @@ def straight(marketing: Marketing, records: list[Record]) -> Driver:
 def shuffled(marketing: Marketing, records: list[Record], seed: int, step: int = 1 << 30) -> Driver:
     """In any order, some records twice, with failures; every partition stops after each `step` entries."""
     rng = Random(seed)
-    driver = Driver(marketing, rng)
+    driver = Driver(marketing, rng, sweep=True)
     records = records + rng.sample(records, rng.randint(0, len(records)))
     rng.shuffle(records)
     for topic, value in records:
@@ -293,6 +293,8 @@ OFF: dict[str, Off] = {
     "late_touch_restates": setting(lateness="1d"),
     "late_login_restates": setting(lateness="1d"),
     "robot_is_bounded": setting(journey_max=500),
+    "claimed_from_a_long_journey": patched(device, "_missed", lambda *known: []),
+    "first_order_outlives_the_journey": patched(newness, "_MARK", Person()),
     "new_and_returning": setting(history_since="2025-12-01"),
     "more_orders_than_visits": patched(folds, "visitor_facts", each_order_a_visitor),
     "stage_with_its_own_window": setting(lookback=Lookback()),
