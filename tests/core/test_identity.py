@@ -135,7 +135,7 @@ def test_what_a_device_let_go_marks_conversions_and_outlives_all_else() -> None:
     folded = at.take(Missed("c:x", 0, 0, "a:d", D0 + 5 * DAY))
     reasons = [(one.id, one.filed and one.filed.reason) for one in folded.changed]
     assert reasons == [("o:O", "touches_trimmed"), ("o:P", "outside_window")]
-    assert at.take(Missed("c:x", 0, 0, "a:e", D0 + DAY)).changed == []
+    assert at.take(Missed("c:x", 0, 0, "a:e", D0 + DAY)).changed == ()
     assert at.person.given is not None
     assert at.person.given.missed == D0 + 5 * DAY
     alone = At()
