@@ -17,7 +17,19 @@ from attribution.nodes.order import fold_forget, named
 from attribution.nodes.person import refile
 from attribution.nodes.state import Answer, Conversion, CostRow, Given, Node, Order, Person
 from attribution.visitors import visitor_facts
-from models.wire import AnyEntry, GivenStage, GivenTouch, Link, Missed, Move, OrderMove, OrderReport, Stage, Survey, Withdrawal
+from models.wire import (
+    AnyEntry,
+    GivenStage,
+    GivenTouch,
+    Link,
+    Missed,
+    Move,
+    OrderMove,
+    OrderReport,
+    Stage,
+    Survey,
+    Withdrawal,
+)
 
 NOBODY: frozenset[str] = frozenset()
 OF_CUSTOMER, OF_DEVICES = "c", "d"

@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right, insort
 from operator import itemgetter
 
 from attribution.cohorts import advocated
-from attribution.eligible import lost, file_credit, hastened
+from attribution.eligible import file_credit, hastened, lost
 from attribution.facts import LANDINGS, VISITS, Fact, negated
 from attribution.filing import conversion_facts, event_facts
 from attribution.filters import DUPLICATE, FAST, duplicate_facts

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from msgspec import Struct, field
 
-from attribution.eligible import lost, file_credit, truncated
+from attribution.eligible import file_credit, lost, truncated
 from attribution.filters import DUPLICATE, FAST, duplicate_clicks, names
 from attribution.money import major
 from attribution.nodes.state import Conversion, Filed, JourneyEvent, Person, Restated
