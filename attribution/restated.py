@@ -24,12 +24,13 @@ def remember(before: Node, folded: Folded, entry: AnyEntry, context: Context) ->
     person = folded.node
     if not isinstance(before, Person) or not isinstance(person, Person) or not before.conversions:
         return
-    ids = {conversion.id for conversion in folded.changed if conversion.restated}
+    ids = {conversion.id for conversion in folded.changed}
     was = {conversion.id: conversion for conversion in before.conversions if conversion.id in ids}
     now: dict[str, Conversion] = {}
     for conversion in folded.changed:
         known = was.get(conversion.id)
-        if known is not None and known is not conversion and conversion.gone != "moved":
+        # One that is published again as it was is truncated now, and not restated.
+        if known is not None and known is not conversion:
             told = _restated(known, conversion, entry, context)
             now[conversion.id] = conversion._replace(history=(*known.history, told)[-HISTORY_MAX:])
     if now:
@@ -52,7 +53,6 @@ def unsay(folded: Folded, what: str) -> None:
     }
     if now:
         folded.node = person._replace(conversions=tuple(now.get(one.id, one) for one in person.conversions))
-        folded.changed = [now.get(one.id, one) if one.gone is None else one for one in folded.changed]
 
 
 def _restated(known: Conversion, conversion: Conversion, entry: AnyEntry, context: Context) -> Restated:

@@ -27,6 +27,9 @@ from streams.tables import register_config
 from streams.topics import create, journey_topic, logical
 
 NAME = "rebuild"
+BEATEN_SECONDS = 4.0
+"""Workers tell every two seconds that they are alive: one that has told it lately after so long a wait still runs."""
+WAIT_SECONDS = 0.5
 
 
 def command(
@@ -85,7 +88,7 @@ def command(
 async def _rebuild(infra: Infrastructure, marketing: Marketing, kafka: Kafka, since_ms: int | None, yes: bool) -> None:
     async with redis_at(infra) as redis:
         old = await _current(redis, kafka)
-        await _nobody(redis, old)
+        await nobody_runs(redis, old)
         new = old + 1
         await _counts(kafka, marketing, new)
         starts = await _starts(kafka, marketing, since_ms)
@@ -133,7 +136,7 @@ async def _drop(infra: Infrastructure, marketing: Marketing, kafka: Kafka, old: 
         now = await _current(redis, kafka)
         if old >= now:
             raise Failure(f"the current generation is {now}; only an older one can be dropped")
-        await _nobody(redis, old)
+        await nobody_runs(redis, old)
         behind = [
             f"{stand.topic}/{stand.partition}" for stand in await stands(redis, kafka, marketing, now)
             if stand.lag is None or stand.lag > 0
@@ -177,13 +180,20 @@ async def _current(redis: Any, kafka: Kafka) -> int:
     return known or 0
 
 
-async def _nobody(redis: Any, generation: int) -> None:
-    """Raises Failure while workers run: in one group some would read the old log and some the new."""
-    living = await alive(redis, generation)
-    if living:
-        raise Failure(
-            f"stop the workers first: {', '.join(sorted(living))} (one that was killed counts for {ALIVE_SECONDS} seconds)"
-        )
+async def nobody_runs(redis: Any, generation: int) -> None:
+    """Raises Failure while workers run: in one group some would read the old log and some the new.
+
+    One that was killed, or did not stop in time, has left its last sign of life: it is waited for until that is too old.
+    """
+    waited = 0.0
+    while living := await alive(redis, generation):
+        beating = waited >= BEATEN_SECONDS and await alive(redis, generation, int(BEATEN_SECONDS) - 1)
+        if beating or waited > ALIVE_SECONDS + 1:
+            raise Failure(f"stop the workers first: {', '.join(sorted(beating or living))}")
+        if waited == 0:
+            note(f"Waiting whether {', '.join(sorted(living))} still runs.")
+        await asyncio.sleep(WAIT_SECONDS)
+        waited += WAIT_SECONDS
 
 
 async def _counts(kafka: Kafka, marketing: Marketing, generation: int) -> None:

@@ -51,6 +51,17 @@ def test_what_changes_nothing_is_no_restatement() -> None:
     assert [len(told) for told in history(at)] == [0, 1], "a touch before the second order only"
 
 
+def test_to_be_published_again_as_truncated_is_no_restatement() -> None:
+    context = NOW._replace(rules=Rules(Marketing(journey_max=2, models=("linear",), headline_models=("linear",))))
+    at = At()
+    at.take(touch(D0, 0), context)
+    at.take(order(1, D0 + HOUR), context)
+    at.take(touch(D0 + MINUTE, 1), context)
+    folded = at.take(touch(D0 + DAY, 2), context)
+    assert [conversion.id for conversion in folded.changed] == ["o:O1"]
+    assert [[one.what for one in told] for told in history(at)] == [["touch 1"]]
+
+
 def test_the_latest_are_kept() -> None:
     at = At()
     at.take(order(1, D0 + DAY), NOW)

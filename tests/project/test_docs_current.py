@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import typer
 from jsonschema import Draft202012Validator
 
 from attribution.formulas import PURCHASE
@@ -133,6 +134,16 @@ def test_every_command_is_in_the_table_and_has_a_section() -> None:
     assert len(names) > 15
     assert [name for name in names if not any(re.match(rf"\| `parcours {name}\b", line) for line in table)] == []
     assert [name for name in names if not re.search(rf"^## {name}\b", page, re.M)] == []
+
+
+def test_the_sections_are_of_commands_and_subcommands_that_there_are() -> None:
+    """Each subcommand is named in the heading of its section, and no heading names one that is gone."""
+    page = (ROOT / "docs/cli.md").read_text("utf-8")
+    headings = [name for line in re.findall(r"^## (?!Files)(.+)$", page, re.M) for name in line.split(", ")]
+    found = []
+    for name, command in typer.main.get_command(root.app).commands.items():  # type: ignore[attr-defined]
+        found += [f"{name} {sub}" for sub in getattr(command, "commands", {})] or [name]
+    assert sorted(headings) == sorted(found)
 
 
 def fits(conversions: tuple[str, ...], channels: int, half: bool, campaigns: int = 100) -> tuple[int, int]:

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from models.errors import Rejected
 from models.settings import Infrastructure, Marketing
 from streams import generations
-from streams.cli import root
+from streams.cli import rebuild, root
+from streams.cli.common import Failure
 from streams.deadletters import Letter, Retry, read_letter
 from streams.embedded import Broker, RedisServer
 from streams.ingest import IngestState
@@ -218,6 +219,33 @@ def test_a_worker_is_alive_for_as_long_as_it_says_so(server: RedisServer) -> Non
         assert set(await client.hkeys("{parcours:0}workers")) == {b"a:1", b"killed:1"}
         await generations.gone(client, 0, "a:1")
         assert await generations.alive(client, 0) == {}
+
+    with_redis(server, call)
+
+
+def test_a_rebuild_waits_for_a_worker_that_was_killed_and_refuses_one_that_runs(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild, "BEATEN_SECONDS", 2.0)
+
+    async def call(client: Any) -> None:
+        seconds, _ = await client.time()
+        last = seconds - generations.ALIVE_SECONDS
+        await client.hset("{parcours:0}workers", mapping={"killed:1": f"{last} {{}}"})
+        assert set(await generations.alive(client, 0)) == {"killed:1"}
+        await rebuild.nobody_runs(client, 0)
+        assert await generations.alive(client, 0) == {}
+
+        async def beats() -> None:
+            while True:
+                await generations.beat(client, 0, "runs:1", {})
+                await asyncio.sleep(0.1)
+
+        await generations.beat(client, 0, "runs:1", {})
+        running = asyncio.create_task(beats())
+        with pytest.raises(Failure, match=r"^stop the workers first: runs:1$"):
+            await rebuild.nobody_runs(client, 0)
+        running.cancel()
 
     with_redis(server, call)
 

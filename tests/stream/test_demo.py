@@ -26,6 +26,14 @@ from streams.logs import Kafka, records
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 DEADLINE = 90.0
+
+
+@pytest.fixture(autouse=True)
+def _fails_by_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo that cannot load says why, and shows its worker's log, before pytest's own limit ends the test."""
+    monkeypatch.setattr("streams.demo.LOAD_SECONDS", 200.0)
+
+
 TEXT = """\
 # HELP parcours_channel_cpa Cost per acquisition.
 # TYPE parcours_channel_cpa gauge
