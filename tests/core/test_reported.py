@@ -231,6 +231,26 @@ def test_claims_beside_what_is_credited() -> None:
     assert found["channel_platform_conversions", *F, "24h"] == 3
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "inside"),
+    [
+        (0, 2 * HOUR, True),  # ends included: what lies in the window to the microsecond
+        (-1, 2 * HOUR, False),
+        (-HOUR, HOUR, False),
+        (2 * HOUR, DAY + END % HOUR, True),
+        (2 * HOUR, DAY + END % HOUR + 1, False),
+    ],
+)
+def test_reported_reach_counts_where_its_interval_lies_inside_the_window(start: int, end: int, *, inside: bool) -> None:
+    """The last 24 hours begin at the full hour; a report that crosses an edge says nothing of them, nor takes it from one that lies inside."""
+    begins = END - END % HOUR - DAY
+    crossing = report(begins + start, begins + end, reach=900)
+    found = exported([], [crossing, report(begins + HOUR, begins + 2 * HOUR, reach=7)])
+    assert found["channel_platform_reach", *F, "24h"] == (900 if inside else 7)
+    alone = exported([], [crossing])
+    assert alone.get(("channel_platform_reach", *F, "24h")) == (900 if inside else None)
+
+
 def test_followers_and_reach_are_never_sums() -> None:
     day = moment("2026-03-08T00:00:00Z")
     costs = [
