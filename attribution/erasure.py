@@ -64,9 +64,10 @@ class Erased:
         self.left.append((holder, conversion))
         facts = tuple(conversion_facts(conversion))
         if facts:
+            who = forgotten.hash(holder) if holder in forgotten else b""
             by = b"" if device is None else forgotten.hash(device)
             name = nameless_name(conversion.id, holder, forgotten)
-            self.moves.append(Stayed(conversion.id, 0, 0, forgotten.hash(holder), by, name, facts))
+            self.moves.append(Stayed(conversion.id, 0, 0, who, by, name, facts))
 
     def take(self, key: str, folded: Folded) -> None:
         """What one fold of a node gave."""
@@ -138,11 +139,9 @@ def screen(entry: AnyEntry, node: Node, forgotten: Forgotten) -> Erased | None:
     if isinstance(entry, OrderReport):
         assert not isinstance(node, Person | CostRow | Answer)
         return _report(node, entry, forgotten) if entry.person and entry.person in forgotten else None
-    if isinstance(entry, OrderMove | GivenStage | Stage):
+    if isinstance(entry, GivenStage | Stage) and _staying(entry.key, f"s:{entry.event_id}") in forgotten:
         # It was on its way when its money stayed in the sums.
-        name = f"o:{entry.order_id}" if isinstance(entry, OrderMove) else f"s:{entry.event_id}"
-        if _staying(entry.key, name) in forgotten:
-            return erased
+        return erased
     if isinstance(entry, GivenTouch | GivenStage | Withdrawal | Missed | OrderMove):
         named = entry.device
     else:
@@ -212,7 +211,8 @@ def _strip(key: str, node: Person, forgotten: Forgotten, context: Context, erase
     for other in node.conversions:
         if other.id in lost:
             erased.stay(key, other, through[other.id], forgotten)
-    erased.orders |= {_staying(key, name) for name in lost}
+    # An order's own node says where it counts (`settle`); a stage has none.
+    erased.orders |= {_staying(key, name) for name in lost if name[0] == "s"}
     folded = Folded(person)
     if lost:
         # Those after it may now be the first order, or reach further back.
@@ -232,8 +232,8 @@ def _strip(key: str, node: Person, forgotten: Forgotten, context: Context, erase
 def settle(entry: Stayed, node: Node, forgotten: Forgotten) -> Erased:
     """What becomes of a conversion that stays in the sums of one who had it.
 
-    When its order is somebody else's by now, who counts it, or is cancelled, that was on its way, and it stays no longer. When several had it, it stays
-    in the sums of the first who says so.
+    When its order is somebody's whom nobody has forgotten, who counts it or will, or is cancelled, it stays no longer. When several had it, it stays in
+    the sums of the first who says so.
     """
     erased = Erased()
     once = f"{STAYS}={entry.key}"
@@ -250,7 +250,7 @@ def settle(entry: Stayed, node: Node, forgotten: Forgotten) -> Erased:
     if owner is None:
         erased.orders.add(once)
     else:
-        stays = stays and forgotten.hash(owner) == entry.holder
+        stays = stays and entry.holder == forgotten.hash(owner)
     if not stays:
         erased.facts += negated(list(entry.facts))
         erased.untold.append(entry.name)

@@ -250,7 +250,7 @@ class Stayed(Entry, tag=22, gc=False, frozen=True):
     """For the node of a conversion (an order's; a stage has none, and the place alone counts): what it counts stays in the sums of one who had it, and
     who is forgotten, or had it through a device that is.
 
-    `holder` and `device` (empty: none) are their keyed hashes, `name` is what it is published under; `facts` are (time, names, measure, amount).
+    `holder` (empty: who is not forgotten) and `device` (empty: none) are their keyed hashes, `name` is what it is published under; `facts` are (time, names, measure, amount).
     """
 
     holder: bytes
