@@ -111,8 +111,9 @@ def _missed(key: str, before: Device, after: Device, new: Linked, trimmed: int, 
         points.update(known.t for known in after.links if known.t > min(starts))
         points.update(starts)
     # Between two changes of ownership it is one customer's: the last moment of each such time stands for it.
-    ends = {trimmed}
+    ends = {trimmed, *(start - 1 for start in starts)}
     for point in points:
+        ends.add(point - 1)
         for links in (before.links, after.links):
             later = bisect_right(links, point, key=_time)
             ends.update(known.t - 1 for known in links[later : later + 1])

@@ -116,6 +116,14 @@ def test_each_customer_of_a_device_that_is_shared_now_is_told() -> None:
     assert told(at.take(link(3, "c:w", D0 + 20 * HOUR)).moves) == {"c:x": 1.5 - micro, "c:y": 2.5 - micro, "c:z": 3}
 
 
+def test_a_login_before_a_device_was_shared_is_told_up_to_then() -> None:
+    rules = Rules(Marketing(journey_max=5, device_customers=1, claim_history="1d"), 1)
+    at = robot((0, "c:x"), (25, "c:y"), rules=rules)  # from hour 1 on it is shared, and claims nothing
+    # An earlier login makes it shared from a day before the second one on: what c:x had in between, and what c:z claims before.
+    micro = 1 / HOUR
+    assert told(at.take(link(2, "c:z", D0 - HOUR)).moves) == {"c:x": 1 - micro, "c:z": -24 - micro}
+
+
 def test_a_conversion_that_was_let_go_is_given_to_nobody_else(monkeypatch: Any) -> None:
     monkeypatch.setattr(module, "AWAY_MAX", 2)
     at = At()
