@@ -151,10 +151,12 @@ class Exporter:
             fresh = view.reach is None
             if fresh:
                 # Devices are counted before anything is judged: without them an alert on reach would be over at each restart.
-                await self._count(view, await asyncio.to_thread(view.load, read, end))
+                await self._count(view, await asyncio.to_thread(self._load, view, read, end))
                 view, read, end = await self._read()
             due = watch is not None and (fresh or self._due(read_at))
+            loaded = self._looked if fresh else 0.0
             new, seen = await asyncio.to_thread(self._take, view, read, end, watch, due)
+            self._looked += loaded
             self._unrendered |= new or fresh
             self._drew = 0.0
             if render and self._unrendered:
@@ -198,6 +200,14 @@ class Exporter:
             log.info("Alerts are not evaluated: %s", error)
             return None
         return self._watch
+
+    def _load(self, view: View, read: list[Changes], end: int) -> int:
+        """In a thread: all that there is. It counts for the pause, as what changes does."""
+        began = self._cpu()
+        try:
+            return view.load(read, end)
+        finally:
+            self._looked = self._cpu() - began
 
     def _take(
         self, view: View, read: list[Changes], end: int, watch: Watch | None, due: bool
