@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from attribution.facts import Fact, negated
-from attribution.filing import conversion_facts
+from attribution.facts import Fact
 from attribution.fold import fold, told
 from attribution.forgetting import STAYS, Forgotten
 from attribution.newness import first_orders
 from attribution.nodes.base import Context, Folded
-from attribution.nodes.order import fold_forget, named, standing
+from attribution.nodes.order import fold_forget, named
 from attribution.nodes.person import refile
 from attribution.nodes.state import Answer, Conversion, CostRow, Given, Node, Order, Person
 from attribution.visitors import visitor_facts
@@ -28,7 +27,6 @@ from models.wire import (
     OrderMove,
     OrderReport,
     Stage,
-    Stayed,
     Survey,
     Withdrawal,
 )
@@ -43,11 +41,10 @@ class Erased:
     """What came of it. `nodes` are those that changed, None for one that is gone; `changed` are (person, conversion) to publish.
 
     `left` are (person, conversion) that stay in the sums, and of which nothing may say whose they were. `devices` are found to be a forgotten
-    person's and have to be forgotten too, `orders` (and marks of orders) to be put on the list. `untold` are names under which such a conversion is
-    published that stays no longer.
+    person's and have to be forgotten too, `orders` (and marks of orders) to be put on the list.
     """
 
-    __slots__ = ("changed", "devices", "facts", "left", "moves", "nodes", "orders", "untold")
+    __slots__ = ("changed", "devices", "facts", "left", "moves", "nodes", "orders")
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
@@ -57,17 +54,6 @@ class Erased:
         self.left: list[tuple[str, Conversion]] = []
         self.devices: set[str] = set()
         self.orders: set[str] = set()
-        self.untold: list[str] = []
-
-    def stay(self, holder: str, conversion: Conversion, device: str | None, forgotten: Forgotten) -> None:
-        """A conversion stays in the sums: its own node is told, for it may be on its way to somebody else."""
-        self.left.append((holder, conversion))
-        facts = tuple(conversion_facts(conversion))
-        if facts:
-            who = forgotten.hash(holder) if holder in forgotten else b""
-            by = b"" if device is None else forgotten.hash(device)
-            name = nameless_name(conversion.id, holder, forgotten)
-            self.moves.append(Stayed(conversion.id, 0, 0, who, by, name, facts))
 
     def take(self, key: str, folded: Folded) -> None:
         """What one fold of a node gave."""
@@ -103,9 +89,7 @@ def erase(nodes: Mapping[str, Node], forgotten: Forgotten, context: Context) -> 
         if isinstance(node, Person):
             if key in forgotten:
                 erased.nodes[key] = None
-                given = node.given.conversions if node.given is not None else {}
-                for conversion in node.conversions:
-                    erased.stay(key, conversion, given.get(conversion.id), forgotten)
+                erased.left += [(key, conversion) for conversion in node.conversions]
             elif node.device is not None:
                 # It goes as a whole, when all partitions are told.
                 if _any(mentions(node), forgotten):
@@ -139,9 +123,11 @@ def screen(entry: AnyEntry, node: Node, forgotten: Forgotten) -> Erased | None:
     if isinstance(entry, OrderReport):
         assert not isinstance(node, Person | CostRow | Answer)
         return _report(node, entry, forgotten) if entry.person and entry.person in forgotten else None
-    if isinstance(entry, GivenStage | Stage) and _staying(entry.key, f"s:{entry.event_id}") in forgotten:
+    if isinstance(entry, OrderMove | GivenStage | Stage):
         # It was on its way when its money stayed in the sums.
-        return erased
+        name = f"o:{entry.order_id}" if isinstance(entry, OrderMove) else f"s:{entry.event_id}"
+        if _staying(entry.key, name) in forgotten:
+            return erased
     if isinstance(entry, GivenTouch | GivenStage | Withdrawal | Missed | OrderMove):
         named = entry.device
     else:
@@ -177,15 +163,6 @@ def _order(key: str, node: Order, persons: set[str], forgotten: Forgotten, erase
     erased.take(key, fold_forget(key, node, gone))
     if erased.nodes[key] is None:
         erased.orders |= {key, OF_CUSTOMER + key} if customer else {STAYS + key, OF_DEVICES + key}
-        if _cancelled(node):
-            # Whoever has not heard of it yet does not keep it in the sums.
-            erased.orders.add(f"{STAYS}={key}")
-
-
-def _cancelled(order: Order) -> bool:
-    """Whether an order is counted no more: cancelled, or refunded in full."""
-    stands = standing(order)
-    return stands is not None and stands.gone is not None
 
 
 def _strip(key: str, node: Person, forgotten: Forgotten, context: Context, erased: Erased) -> None:
@@ -208,11 +185,8 @@ def _strip(key: str, node: Person, forgotten: Forgotten, context: Context, erase
         conversions=tuple(other for other in node.conversions if other.id not in lost),
         given=None if left == Given() else left,
     )
-    for other in node.conversions:
-        if other.id in lost:
-            erased.stay(key, other, through[other.id], forgotten)
-    # An order's own node says where it counts (`settle`); a stage has none.
-    erased.orders |= {_staying(key, name) for name in lost if name[0] == "s"}
+    erased.left += [(key, other) for other in node.conversions if other.id in lost]
+    erased.orders |= {_staying(key, name) for name in lost}
     folded = Folded(person)
     if lost:
         # Those after it may now be the first order, or reach further back.
@@ -227,40 +201,6 @@ def _strip(key: str, node: Person, forgotten: Forgotten, context: Context, erase
     for name, device, conversion in sorted(taken):
         withdrawal = Withdrawal(key, 0, 0, device, name, conversion)
         erased.take(key, fold(erased.nodes[key], withdrawal, context))
-
-
-def settle(entry: Stayed, node: Node, forgotten: Forgotten) -> Erased:
-    """What becomes of a conversion that stays in the sums of one who had it.
-
-    When its order is somebody's whom nobody has forgotten, who counts it or will, or is cancelled, it stays no longer. When several had it, it stays in
-    the sums of the first who says so.
-    """
-    erased = Erased()
-    once = f"{STAYS}={entry.key}"
-    if isinstance(node, Order) and _cancelled(node):
-        erased.orders.add(once)
-    owner = node.owner if isinstance(node, Order) else None
-    if owner is not None and entry.device and forgotten.hash(owner) == entry.device:
-        # The order will hear of it too: it goes with its device, and nobody's report may count it again.
-        assert isinstance(node, Order)
-        erased.take(entry.key, fold_forget(entry.key, node, (owner,)))
-        erased.orders |= {STAYS + entry.key, OF_DEVICES + entry.key}
-        owner = None
-    stays = once not in erased.orders and once not in forgotten
-    if owner is None:
-        erased.orders.add(once)
-    else:
-        stays = stays and entry.holder == forgotten.hash(owner)
-    if not stays:
-        erased.facts += negated(list(entry.facts))
-        erased.untold.append(entry.name)
-    return erased
-
-
-def nameless_name(conversion_id: str, person: str, forgotten: Forgotten) -> str:
-    """Under which name a conversion of somebody forgotten stays published. Made by the secret: sent again it is the same, and nobody can find it from an
-    id."""
-    return f"f:{forgotten.hash(f'{conversion_id}|{person}').hex()}"
 
 
 def _staying(person: str, conversion: str) -> str:

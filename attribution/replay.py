@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from attribution.eligible import truncated
-from attribution.erasure import Erased, erase, mentions, screen, settle
+from attribution.erasure import Erased, erase, mentions, screen
 from attribution.fold import fold
 from attribution.forgetting import Forgotten, everywhere
 from attribution.intake import Intake
@@ -21,7 +21,7 @@ from attribution.rules import Rules
 from models.errors import Rejected
 from models.results import Attribution
 from models.settings import Marketing, Rate
-from models.wire import AnyEntry, Forget, Stayed
+from models.wire import AnyEntry, Forget
 
 _NO_CLOCK = 1 << 62
 _NO_SECRET = b"no hash of a batch pass leaves it"
@@ -92,9 +92,6 @@ class Replay:
             self._forget(entry.persons, context, pending)
             return
         node = self.nodes.get(entry.key)
-        if isinstance(entry, Stayed):
-            self._take(settle(entry, node, self.forgotten), pending)
-            return
         if self.forgotten and (erased := screen(entry, node, self.forgotten)) is not None:
             self.dropped["forgotten"] += 1
             self._take(erased, pending)

@@ -246,19 +246,6 @@ class Forget(Entry, tag=21, gc=False, frozen=True):
     hashes: tuple[bytes, ...] = ()
 
 
-class Stayed(Entry, tag=22, gc=False, frozen=True):
-    """For the node of a conversion (an order's; a stage has none, and the place alone counts): what it counts stays in the sums of one who had it, and
-    who is forgotten, or had it through a device that is.
-
-    `holder` (empty: who is not forgotten) and `device` (empty: none) are their keyed hashes, `name` is what it is published under; `facts` are (time, names, measure, amount).
-    """
-
-    holder: bytes
-    device: bytes
-    name: str
-    facts: tuple[tuple[int, tuple[str, str, str], tuple[str, str, str, str], int], ...]
-
-
 AnyEntry = (
     Touch
     | Stage
@@ -274,9 +261,8 @@ AnyEntry = (
     | Missed
     | Survey
     | Forget
-    | Stayed
 )
-Move = OrderMove | Link | GivenTouch | GivenStage | Withdrawal | Missed | Forget | Stayed
+Move = OrderMove | Link | GivenTouch | GivenStage | Withdrawal | Missed | Forget
 """What a node sends to another, through the log."""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from attribution.cohorts import CUSTOMER_KEPT
-from attribution.erasure import nameless_name
 from attribution.fold import RETENTION
 from attribution.forgetting import Forgotten
 from attribution.nodes.state import Conversion
@@ -42,7 +41,6 @@ class Erasing:
         self.gone: set[str] = set()
         self.hashes: list[bytes] = []
         self.moved: list[tuple[str, str, int]] = []
-        self.untold: list[str] = []
         self._waiting: list[str] = []
         self.left: dict[tuple[str, str], tuple[Conversion | None, Version | None]] = {}
 
@@ -71,12 +69,11 @@ class Erasing:
             key = f"{conversion_id}|{person}"
             found[key.encode()] = None
             if conversion is not None:
-                name = nameless_name(conversion_id, person, forgotten)
+                # Made by the secret: sent again it is the same, and nobody can find it from an id.
+                name = f"f:{forgotten.hash(key).hex()}"
                 found[f"{name}|{FORGOTTEN}".encode()] = pack(
                     nameless(describe(person, conversion, currency, version), name)
                 )
-        for name in self.untold:
-            found[f"{name}|{FORGOTTEN}".encode()] = None
         return found
 
     def write(self, nodes: Nodes, progress: Progress, rules: Rules, writes: Writes) -> None:

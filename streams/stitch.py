@@ -15,7 +15,7 @@ import msgspec
 
 from attribution.cohorts import CUSTOMER_KEPT
 from attribution.eligible import truncated
-from attribution.erasure import Erased, erase, screen, settle
+from attribution.erasure import Erased, erase, screen
 from attribution.facts import Fact
 from attribution.fold import event_time, expires, fold
 from attribution.forgetting import Forgotten, everywhere
@@ -30,7 +30,7 @@ from attribution.watermarks import Progress, announcing_partitions, expected_sou
 from models.errors import Rejected
 from models.results import Attribution
 from models.settings import DAY, Marketing
-from models.wire import AnyEntry, Block, Forget, Mark, OrderReport, Stayed, Survey, Touch, decode_block, source_id
+from models.wire import AnyEntry, Block, Forget, Mark, OrderReport, Survey, Touch, decode_block, source_id
 from streams.caches import Cells, Nodes
 from streams.codec import Names
 from streams.erasing import Erasing, expiring, let_go
@@ -287,10 +287,6 @@ class JourneyPartition:
             return
         node = self._nodes.get(entry.key)
         try:
-            if isinstance(entry, Stayed):
-                assert self._forgotten is not None
-                self._take(settle(entry, node, self._forgotten), offset, index, chunk)
-                return
             if self._forgotten and (erased := screen(entry, node, self._forgotten)) is not None:
                 chunk.dropped["forgotten"] += 1
                 self._take(erased, offset, index, chunk)
@@ -367,7 +363,6 @@ class JourneyPartition:
                 chunk.touched[key] = node
         chunk.facts += erased.facts
         chunk.erasing.hashes += self._forgotten.add(erased.orders)
-        chunk.erasing.untold += erased.untold
         told = everywhere(erased.devices, len(self._partitions)) if erased.devices else []
         self._tell([*erased.moves, *told], offset, index, chunk)
         for person, conversion in erased.changed:
@@ -398,7 +393,7 @@ class JourneyPartition:
                 chunk.published[attribution.status] += 1
                 values[f"{conversion_id}|{person}".encode()] = self._fitting(attribution)
             await self._outbox.values("attributions", values)
-        if (chunk.erasing.left or chunk.erasing.untold) and self._forgotten is not None:
+        if chunk.erasing.left and self._forgotten is not None:
             currency = self.marketing.reporting_currency
             await self._outbox.values("attributions", chunk.erasing.values(self._forgotten, currency, self._fitting))
         if chunk.letters:

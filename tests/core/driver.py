@@ -15,7 +15,7 @@ from random import Random
 import msgspec
 
 from attribution.eligible import truncated
-from attribution.erasure import Erased, erase, screen, settle
+from attribution.erasure import Erased, erase, screen
 from attribution.fold import event_time, expires, fold
 from attribution.forgetting import Forgotten, everywhere
 from attribution.intake import Intake
@@ -28,7 +28,7 @@ from attribution.rules import Dims, Rules
 from attribution.watermarks import JOURNEY, Progress, announcing_partitions, expected_sources
 from models.results import Attribution
 from models.settings import DAY, Marketing
-from models.wire import FORMAT, AnyEntry, Block, Forget, Mark, Stayed, decode_block, encode, source_id
+from models.wire import FORMAT, AnyEntry, Block, Forget, Mark, decode_block, encode, source_id
 from streams.blocks import route
 from streams.codec import Names, pack_cell, pack_node, unpack_cell, unpack_node
 
@@ -240,9 +240,6 @@ class _Work:
             self._forget(entry, offset, index, context)
             return
         node = self._node(entry.key)
-        if isinstance(entry, Stayed):
-            self._take(settle(entry, node, self._forgotten), offset, index)
-            return
         if self._forgotten and (erased := screen(entry, node, self._forgotten)) is not None:
             self.dropped["forgotten"] += 1
             self._take(erased, offset, index)

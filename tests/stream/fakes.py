@@ -96,7 +96,7 @@ class MemoryTables:
 
     async def smembers(self, suffix: str) -> set[bytes]:
         self.faults.reach("smembers", after=False)
-        return {member.encode("utf-8", "surrogateescape") for member in self.sets.get(suffix, ())}
+        return {member.encode() for member in self.sets.get(suffix, ())}
 
     async def sample(self, suffix: str, count: int) -> list[bytes]:
         self.faults.reach("sample", after=False)

@@ -10,7 +10,7 @@ import pytest
 
 from attribution.forgetting import STAYS, Forgotten
 from models.settings import DAY
-from models.wire import Forget, Stayed, decode_block
+from models.wire import Forget, decode_block
 from streams import forgetting, stitch
 from streams.cli import rebuild
 from streams.tables import Outcome, Position
@@ -159,18 +159,3 @@ async def test_a_rebuild_says_how_many_hashes_it_carries_over(
     assert capsys.readouterr().out == (f"The forget list ({carried} hashes) is carried over.\n" if carried else "")
     assert [len(entry.hashes) for value in sent for entry in decode_block(value).entries] == [carried] * len(sent)
     assert len(sent) == (2 if carried else 0)
-
-
-async def test_what_several_had_stays_in_the_sums_of_the_first_who_says_so() -> None:
-    """The others take theirs back, and what is published of it under no name; also after a restart."""
-    bench = started()
-    facts = ((D0, ("Email", "(none)", "news"), ("conversions", "last_touch", "purchase", "conversion"), 1_000_000),)
-    for n in range(2):
-        bench.entries(HERE, Stayed("o:O1", n, 0, b"holder %d" % n, b"", f"f:{n}", facts))
-        await bench.work()
-        bench.claim()
-        bench.part._forgotten = Forgotten(b"a secret", await bench.tables.smembers("forgotten"))
-    told = [(record.key, record.value) for record in bench.producer.sent if record.topic == "attributions"]
-    assert told == [(b"f:1|(forgotten)", None)]
-    held = [cell for (bucket, _), cell in bench.tables.cells().items() if bucket[0] == "d"]
-    assert held == [{facts[0][2]: -1_000_000}], "what the other partition of its holder has is one too many"
