@@ -133,7 +133,7 @@ class Runtime:
         known = await patiently(lambda: current(redis))
         self.infra = await patiently(lambda: located(redis, self._settings))
         self.journey_topics[:] = [self.journey] = [journey_topic(self.infra.generation)]
-        await patiently(lambda: check_forget_key(redis, self.infra.forget_key))
+        await patiently(lambda: check_forget_key(redis, self.infra.forget_key, register=True))
         self._check_rebuild(await patiently(lambda: configs(redis, self.infra.generation)))
         number = await patiently(lambda: register_config(redis, self.infra.generation, text))
         for message in await check_server(redis):

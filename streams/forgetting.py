@@ -32,18 +32,21 @@ _HASHES = 5_000
 _decode = msgspec.json.Decoder().decode
 
 
-async def check_forget_key(redis: Redis, key: SecretStr | None) -> None:
-    """Raises ConfigError for another key than the one under which persons were forgotten, or none: the list can't be read with it."""
+async def check_forget_key(redis: Redis, key: SecretStr | None, *, register: bool = False) -> None:
+    """Raises ConfigError for another key than the one under which persons were forgotten, or none: the list can't be read with it.
+
+    `register` makes the key that of all workers, where none had one before: for a worker alone, a command only looks.
+    """
     stored: bytes | None = await redis.execute_command("GET", _KEY)
     if key is None:
         if stored is not None:
             raise ConfigError("PARCOURS_FORGET_KEY: not set, and workers before had one: set the same")
         return
     own = keyed_hash(key.get_secret_value().encode(), _CONSTANT).hex().encode()
-    if stored is None:
+    if stored is None and register:
         await redis.execute_command("SETNX", _KEY, own)
         stored = await redis.execute_command("GET", _KEY)
-    if stored != own:
+    if stored not in (None, own):
         raise ConfigError(
             "PARCOURS_FORGET_KEY: not the key of the workers before; with another one the forget list can't be read: set the same"
         )

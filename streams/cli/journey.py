@@ -56,7 +56,7 @@ async def _find(infra: Infrastructure, person: str) -> Journey:
         if not known:
             raise Failure(f"no worker has used {bare(url)} yet (generation {generation}): there are no journeys in it")
         marketing = Marketing.from_text(known[max(known)])
-        if infra.forget_key is not None:
+        if marketing.privacy.ids == "hashed" and infra.forget_key is not None:
             await check_forget_key(redis, infra.forget_key)
         found = await find(redis, generation, marketing, person, infra.hash_key)
     finally:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from pydantic import SecretStr
 from redis.exceptions import ConnectionError as Lost
 from typer.testing import CliRunner
 
 from models.errors import Rejected
-from models.settings import Infrastructure, Marketing
+from models.settings import Infrastructure, Marketing, Privacy
 from streams import generations
 from streams.cli import rebuild, root
 from streams.cli.common import Failure
 from streams.deadletters import Letter, Retry, read_letter
 from streams.embedded import Broker, RedisServer
+from streams.forgetting import check_forget_key, has_key
 from streams.ingest import IngestState
 from streams.logs import Bounds, Kafka, bounds, offset_since, partitions, reader, record_at, records
 from streams.outbox import letter_headers
@@ -164,10 +166,11 @@ def server() -> Iterator[RedisServer]:
     server.stop()
 
 
-def with_redis(server: RedisServer, call: Callable[[Any], Awaitable[T]]) -> T:
+def with_redis(server: RedisServer, call: Callable[[Any], Awaitable[T]], *, flush: bool = True) -> T:
     async def go() -> T:
         client = connect(server.url)
-        await client.flushall()
+        if flush:
+            await client.flushall()
         try:
             return await call(client)
         finally:
@@ -230,7 +233,7 @@ def test_a_rebuild_waits_for_a_worker_that_was_killed_and_refuses_one_that_runs(
 
     async def call(client: Any) -> None:
         seconds, _ = await client.time()
-        last = seconds - generations.ALIVE_SECONDS
+        last = seconds - generations.ALIVE_SECONDS + 1  # so that the clock may pass a second before it is read
         await client.hset("{parcours:0}workers", mapping={"killed:1": f"{last} {{}}"})
         assert set(await generations.alive(client, 0)) == {"killed:1"}
         await rebuild.nobody_runs(client, 0)
@@ -248,6 +251,51 @@ def test_a_rebuild_waits_for_a_worker_that_was_killed_and_refuses_one_that_runs(
         running.cancel()
 
     with_redis(server, call)
+
+
+# -- the forget key
+
+
+def journey(server: RedisServer, monkeypatch: pytest.MonkeyPatch, key: str) -> tuple[int, str]:
+    monkeypatch.setenv("PARCOURS_FORGET_KEY", key)
+    code, _, err = run("journey", "c:anna", "--redis-url", server.url)
+    return code, err
+
+
+@pytest.mark.parametrize("ids", ["as_sent", "hashed"])
+def test_a_journey_makes_no_key_that_of_the_workers(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, ids: Literal["as_sent", "hashed"]
+) -> None:
+    """A stray variable would else keep workers without one from starting."""
+    marketing = Marketing(privacy=Privacy(ids=ids))
+    with_redis(server, lambda client: register_config(client, 0, marketing.text()))
+    assert journey(server, monkeypatch, "a key of nobody's") == (
+        1,
+        "Error: no touch and no conversion of c:anna is known\n",
+    )
+    assert with_redis(server, has_key, flush=False) is False
+
+
+def test_a_journey_needs_the_key_of_the_workers_where_ids_are_stored_under_it_alone(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = "the key of the workers", "another key than theirs"
+
+    def lay_out(ids: Literal["as_sent", "hashed"]) -> None:
+        async def call(client: Any) -> None:
+            await register_config(client, 0, Marketing(privacy=Privacy(ids=ids)).text())
+            await check_forget_key(client, SecretStr(own), register=True)
+
+        with_redis(server, call)
+
+    unknown = (1, "Error: no touch and no conversion of c:anna is known\n")
+    lay_out("as_sent")
+    assert journey(server, monkeypatch, other) == unknown
+    lay_out("hashed")
+    assert journey(server, monkeypatch, own) == unknown
+    code, err = journey(server, monkeypatch, other)
+    assert code != 0
+    assert "PARCOURS_FORGET_KEY: not the key of the workers before" in err
 
 
 # -- Kafka
