@@ -6,7 +6,7 @@ Panels are laid out from left to right in the order they are added; ids are thei
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from grafana_foundation_sdk.builders import (
@@ -259,11 +259,7 @@ class Sheet:
                 properties.append(models.DynamicConfigValue("mappings", [{"type": "value", "options": options}, _NAN]))
             panel.override_by_name(query.name, properties)
         panel.mappings([_Nan()])
-        base = f"max by ({', '.join(keys)}) ({queries[0].expr})"
-        plain = [
-            query._replace(expr=_never_empty(query.expr, base) if at else query.expr, kind=None)
-            for at, query in enumerate(queries)
-        ]
+        plain = [query._replace(kind=None) for query in _never_empty(keys, queries)]
         self._put(
             panel,
             title,
@@ -318,6 +314,7 @@ class Sheet:
             .show_legend(True)
         )
         _joined(panel, dict([key]), queries)
+        panel.mappings([_Nan()])
         panel.with_transformation(
             models.DataTransformerConfig(
                 "convertFieldType",
@@ -332,7 +329,7 @@ class Sheet:
         panel.override_by_name(
             key[1], [models.DynamicConfigValue("unit", unit), models.DynamicConfigValue("decimals", 0)]
         )
-        self._put(panel, title, text, kind, queries, size, ranged=0, table=True)
+        self._put(panel, title, text, kind, _never_empty([key[0]], queries), size, ranged=0, table=True)
 
     def build(self) -> dict[str, Any]:
         built: dict[str, Any] = json.loads(JSONEncoder().encode(self._board.build()))
@@ -405,9 +402,19 @@ def _shown(kind: Kind) -> list[models.DynamicConfigValue]:
     return found if kind.decimals is None else [*found, models.DynamicConfigValue("decimals", kind.decimals)]
 
 
-def _never_empty(expr: str, base: str) -> str:
-    """`expr`, or, when there is none at all, no number for each row of `base`: Grafana joins no table of which one has no rows, hence no labels."""
-    return f"{expr} or (NaN * {base} unless on () {expr})"
+def _never_empty(keys: Collection[str], queries: Sequence[Query]) -> list[Query]:
+    """Each query, or, when it has nothing at all, no number for each row that another has: Grafana joins no table of which one has no
+    rows, hence no labels.
+    """
+    if len(queries) == 1:
+        return list(queries)
+    rows = {query: f"max by ({', '.join(keys)}) ({query.expr})" for query in queries}
+    return [
+        query._replace(
+            expr=f"{query.expr} or (NaN * ({' or '.join(rows[one] for one in queries if one != query)}) unless on () {query.expr})"
+        )
+        for query in queries
+    ]
 
 
 def _joined(panel: Any, keys: dict[str, str], queries: Sequence[Query]) -> None:

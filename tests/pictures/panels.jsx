@@ -143,7 +143,7 @@ function grouped(u, s, from, to, i, n) {
   const slot = (u.valToPos(1, "x", true) - u.valToPos(0, "x", true)) * 0.8;
   for (let at = from; at <= to; at++) {
     const value = u.data[s][at];
-    if (value === null || value === undefined) continue;
+    if (!Number.isFinite(value)) continue;
     const top = u.valToPos(value, "y", true);
     fill.rect(u.valToPos(at, "x", true) - slot / 2 + (slot / n) * i, Math.min(top, zero), slot / n, Math.abs(zero - top));
   }

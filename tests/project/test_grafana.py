@@ -211,20 +211,53 @@ def test_joined_queries_share_the_labels_they_are_joined_on(panel: dict[str, Any
     else:
         assert second["id"] == "merge"
         assert organize["options"]["renameByName"].keys() == values | keys
-    first, *others = [target["expr"] for target in panel["targets"]]
-    assert keys <= known_after(first)
-    for expr in others:
-        own, _, rest = expr.partition(EMPTY)
-        assert keys <= known_after(own)
-        # Without rows of its own it has one without a number for each of the first's, or nothing would be joined.
-        assert (
-            panel["type"] == "barchart"
-            or rest
-            == f"max by ({', '.join(sorted(keys, key=keep['options']['include']['names'].index))}) ({first}) unless on () {own})"
-        )
+    # Without rows of its own each has one without a number for each of any other's, or nothing would be joined.
+    owns = [target["expr"].partition(EMPTY)[0] for target in panel["targets"]]
+    assert all(keys <= known_after(own) for own in owns)
+    by = ", ".join(sorted(keys, key=keep["options"]["include"]["names"].index))
+    for own, target in zip(owns, panel["targets"], strict=True):
+        rows = " or ".join(f"max by ({by}) ({other})" for other in owns if other != own)
+        assert target["expr"] == (f"{own}{EMPTY}({rows}) unless on () {own})" if rows else own)
+    assert (
+        len(owns) == 1
+        or {"type": "special", "options": {"match": "nan", "result": {"text": "–"}}}
+        in panel["fieldConfig"]["defaults"]["mappings"]
+    )
 
 
 EMPTY = " or (NaN * "
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed: joining empty columns is UNCHECKED")
+@pytest.mark.parametrize("at", [0, 4])
+def test_a_table_has_the_rows_of_whichever_column_is_there(at: int, tmp_path: Path) -> None:
+    panel = next(one for _, one in PANELS if one["title"] == "Audience and traffic by network")
+    columns = [filled(target["expr"]) for target in panel["targets"]]
+    own, _, _ = columns[at].partition(EMPTY)
+    ad, post = 'channel="Paid Search",network="google"', 'channel="Organic Social",network="instagram"'
+    test = {
+        "tests": [
+            {
+                "interval": "15s",
+                "input_series": [
+                    {"series": own.replace("{", f'{{job="parcours",{labels},'), "values": "7x8"}
+                    for labels in (ad, post)
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": f"count by (channel, network) ({column})",
+                        "eval_time": "1m",
+                        "exp_samples": [{"labels": f"{{{labels}}}", "value": 1} for labels in (ad, post)],
+                    }
+                    for column in columns
+                ],
+            }
+        ]
+    }
+    file = tmp_path / "columns.yml"
+    file.write_text(yaml.safe_dump(test), "utf-8")
+    result = subprocess.run([str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @panels
