@@ -430,7 +430,7 @@ class Infrastructure(BaseSettings):
     max_poll_records: int = 4000
     commit_entries: int = 1000
     # About what nodes and rollup cells may take in a worker's memory, beside some 100 MB for all else.
-    cache_mb: int = 56
+    cache_mb: int = 24
     # How often the leader looks for changes when there are alerts or goals; see docs/alerts.md.
     alert_interval: float = 0.25
     webhook_url: SecretStr | None = None
