@@ -39,6 +39,7 @@ from attribution.naming import Campaigns
 from attribution.nodes import device, order, person
 from attribution.nodes.base import Folded
 from attribution.nodes.state import CostRow, Person
+from attribution.paths import LINKED, PURCHASES, from_source
 from attribution.report import whole
 from attribution.visitors import ALL, converted, visitors
 from models.settings import DAY, Lookback, Marketing, Privacy, Topics, load_marketing
@@ -61,6 +62,10 @@ TOTALS = {
     "revenue_gross": ("d", REVENUE_GROSS, False),
     "revenue_net": ("d", REVENUE_NET, False),
     "refunds": ("d", REFUNDS, False),
+    "purchases of shop": ("v", from_source(PURCHASES, "shop"), True),
+    "linked purchases of shop": ("v", from_source(LINKED, "shop"), True),
+    "purchases of app": ("v", from_source(PURCHASES, "app"), True),
+    "linked purchases of app": ("v", from_source(LINKED, "app"), True),
     "new_customers": ("d", (NEW_CUSTOMERS, "first_touch", "purchase", CONVERSION), False),
 }
 Record = tuple[str, bytes]
@@ -268,6 +273,7 @@ OFF: dict[str, Off] = {
     "hand_over": owner(lambda key, known, t: known.links[0].customer),
     "several_devices": NO_LINKS,
     "anonymous_purchase_moves": NO_LINKS,
+    "link_rate": NO_LINKS,
     "one_order_two_reports": patched(order, "_links", lambda before, after: []),
     "junk_ids": setting(junk_ids=()),
     "shared_device": setting(device_customers=10),
