@@ -62,8 +62,8 @@ def _paths(sheet: Sheet, say: Say) -> None:
         SHARE, Query(leader("total_conversion_rate_ratio", OF), say("Share", "Part")), size=(6, 5),
     )  # fmt: skip
     sheet.stat(
-        say("Reach and frequency", "Couverture et répétition"), say("Distinct devices reached, ±1 %, and impressions / reach.", "Appareils distincts touchés, ±1 %, et impressions / couverture."),
-        COUNT, Query(leader("total_reach", WINDOW), say("Reach", "Couverture")), Query(leader("total_frequency", WINDOW), say("Frequency", "Répétition"), FACTOR), size=(6, 5),
+        say("Reach and frequency", "Couverture et répétition"), say("Distinct devices reached by any touch, ±1 %, and impressions counted here per device reached: below 1 where most devices came by a click or a visit and no impression of theirs is counted.", "Appareils distincts touchés, ±1 %, et impressions comptées ici par appareil touché : moins de 1 si la plupart sont venus par un clic ou une visite, sans impression comptée."),
+        COUNT, Query(leader("total_reach", WINDOW), say("Reach", "Couverture")), Query(leader("total_frequency", WINDOW), say("Impr. per device", "Impr. par appareil"), FACTOR), size=(6, 5),
     )  # fmt: skip
     # The last bucket, of all, has no end that a bar could stand at.
     finite = f'{OF},le!="+Inf"'
@@ -87,11 +87,11 @@ def _channels(sheet: Sheet, say: Say) -> None:
     keys = {"channel": say("Channel", "Canal"), "network": say("Network", "Réseau")}
     sheet.table(
         say("Assists, reach and conversion rate", "Assistances, couverture et taux de conversion"),
-        say("Assisted: distinct conversions with an eligible touch of the channel to which last touch gives it nothing. An empty cell is undefined, which is not zero.", "Assistées : conversions distinctes avec un contact éligible du canal, à qui le dernier contact n’en crédite rien. Une case vide est indéfinie, ce qui n’est pas zéro."),
+        say("Assisted: distinct conversions with an eligible touch of the channel to which last touch gives it nothing. Impressions per device: those counted here / reach. An empty cell is undefined, which is not zero.", "Assistées : conversions distinctes avec un contact éligible du canal, à qui le dernier contact n’en crédite rien. Impressions par appareil : celles comptées ici / couverture. Une case vide est indéfinie, ce qui n’est pas zéro."),
         keys, Query(leader("channel_attributed_conversions", ATTRIBUTED), "Conversions", CREDIT),
         Query(leader("channel_assisted_conversions", OF), say("Assisted", "Assistées"), COUNT), Query(leader("channel_visitors", WINDOW), say("Visitors", "Visiteurs"), COUNT),
         Query(leader("channel_conversion_rate_ratio", OF), say("Conversion rate", "Taux de conversion"), SHARE), Query(leader("channel_traffic_share_ratio", WINDOW), say("Share of traffic", "Part du trafic"), SHARE),
-        Query(leader("channel_reach", WINDOW), say("Reach", "Couverture"), COUNT), Query(leader("channel_frequency", WINDOW), say("Frequency", "Répétition"), FACTOR),
+        Query(leader("channel_reach", WINDOW), say("Reach", "Couverture"), COUNT), Query(leader("channel_frequency", WINDOW), say("Impr. per device", "Impr. par appareil"), FACTOR),
         sort=say("Assisted", "Assistées"),
     )  # fmt: skip
     sheet.gauges(

@@ -197,6 +197,9 @@ class Sheet:
         many = len(queries) > 1 or "{{" in queries[0].name
         panel.text_mode(forms.BigValueTextMode.VALUE_AND_NAME if many else forms.BigValueTextMode.VALUE)
         panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
+        if len(queries) > 1:
+            # Each would else be as large as its own place allows: what has no graph below it larger than what has.
+            panel.text(common.VizTextDisplayOptions().title_size(14).value_size(24))
         self._put(
             panel, title, text, kind, queries, size, steps=SIGNS if kind is ROI else steps, ranged=1 if graph else 0
         )

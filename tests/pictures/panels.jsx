@@ -93,7 +93,7 @@ function restored(config) {
 const DRAWN = {
   stat: ({ panel, found, ...size }) => <Values panel={panel} found={found} {...size} draw={(value, at) => (
     <BigValue {...at} value={value.display} sparkline={value.sparkline} theme={theme} colorMode={panel.options.colorMode} graphMode={panel.options.graphMode} textMode={panel.options.textMode}
-      justifyMode={panel.options.justifyMode || "auto"} count={value.count} />)} />,
+      justifyMode={panel.options.justifyMode || "auto"} text={panel.options.text} count={value.count} />)} />,
   bargauge: ({ panel, found, ...size }) => <Values panel={panel} found={found} {...size} spaced draw={(value, at, longest) => (
     <BarGauge {...at} value={value.display} field={value.field} display={value.view?.getFieldDisplayProcessor(value.colIndex)} theme={theme} orientation="horizontal" displayMode={panel.options.displayMode}
       alignmentFactors={longest} lcdCellWidth={12} itemSpacing={8} showUnfilled={panel.options.showUnfilled ?? true} valueDisplayMode={panel.options.valueMode} namePlacement={panel.options.namePlacement || "auto"} />)} />,

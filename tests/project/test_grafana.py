@@ -263,7 +263,11 @@ def test_a_table_has_the_rows_of_whichever_column_is_there(at: int, tmp_path: Pa
 @panels
 def test_several_values_of_a_panel_are_told_apart(panel: dict[str, Any]) -> None:
     many = len(panel["targets"]) > 1 or "{{" in panel["targets"][0]["legendFormat"]
-    assert panel["type"] != "stat" or (panel["options"]["textMode"] == "value_and_name") == many
+    if panel["type"] == "stat":
+        assert (panel["options"]["textMode"] == "value_and_name") == many
+        # Of one size, or a value without a graph would be written larger than one with it.
+        sizes = {"titleSize": 14, "valueSize": 24} if len(panel["targets"]) > 1 else None
+        assert panel["options"].get("text") == sizes
 
 
 def test_variables_are_there_and_used() -> None:
