@@ -124,10 +124,10 @@ chaos: $(INSTALLED) ## faults on real processes for MINUTES (BROKER=apache or em
 soak: $(INSTALLED) ## a worker at a steady rate for MINUTES: memory, lag, rewinds (ARGS go to it)
 	@PYTHONPATH=tests $(PY) -m bench.soak --minutes $(MINUTES) $(ARGS)
 
-pictures: $(INSTALLED) ## take the pictures in docs/images of a demo (needs npm, chromium, prometheus)
+pictures: $(INSTALLED) ## take the pictures in docs/images of a demo (needs npm, chromium, chromium-driver, prometheus)
 	@PYTHONPATH=tests $(PY) -m pictures $(ARGS)
 
 clean: ## remove the environments, caches and local state
 	@rm -rf $(VENV) $(LINT) build dist *.egg-info .parcours .pytest_cache .mypy_cache .ruff_cache .hypothesis \
-		.import_linter_cache
+		.import_linter_cache tests/pictures/node_modules tests/pictures/built
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

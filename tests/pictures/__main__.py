@@ -36,6 +36,8 @@ BOARDS = {"parcours": 1270, "journeys": 950, "pipeline": 1000}
 """Dashboards, and how much of each is shown, in px of its 1 600 px width."""
 
 WAIT = 180
+NEEDED = {"npm": "npm", "chromium": "chromium", "chromedriver": "chromium-driver", "prometheus": "prometheus"}
+"""Commands, and the Debian package of each."""
 
 
 def main() -> None:
@@ -45,6 +47,9 @@ def main() -> None:
     )
     parser.add_argument("--into", type=Path, default=IMAGES, help="folder (default: docs/images)")
     given = parser.parse_args()
+    if missing := [command for command in NEEDED if shutil.which(command) is None]:
+        packages = " ".join(NEEDED[command] for command in missing)
+        sys.exit(f"The pictures need {', '.join(missing)}; on Debian and Ubuntu install {packages}.")
     subprocess.run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=HERE, check=True)
     subprocess.run(["npm", "run", "--silent", "build"], cwd=HERE, check=True)
     with tempfile.TemporaryDirectory() as folder, demo(given.minutes * 60 + WAIT) as url, browser() as chrome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 import tomllib
@@ -59,6 +60,12 @@ def test_explanations_are_whole_and_name_the_locked_version() -> None:
         assert version == versions[project], f"{project}: docs/dependencies.md says {version}"
         assert licence
         assert reason
+
+
+def test_what_draws_the_pictures_is_named_with_its_version() -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
+    told = dict(re.findall(r"`([@/\w-]+)` (\d[\d.]*\d)", page.partition("## To take the pictures")[2]))
+    assert told == json.loads((ROOT / "tests" / "pictures" / "package.json").read_text("utf-8"))["dependencies"]
 
 
 @pytest.mark.parametrize(
