@@ -10,6 +10,7 @@ left of the forgotten in `attributions`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 
 import msgspec
 from pydantic import SecretStr
@@ -19,11 +20,12 @@ from attribution.forgetting import STAYS, Forgotten, everywhere, lasting
 from attribution.pseudonyms import keyed_hash
 from models.errors import ConfigError
 from models.settings import Marketing
-from models.wire import FORMAT, Block, encode
+from models.wire import FORMAT, Block, Forget, decode_block, encode
 from streams.blocks import partition_of
 from streams.erasing import FORGOTTEN_SET
 from streams.logs import Kafka, records
 from streams.tables import Tables, configs, journey_tag
+from streams.topics import journey_topic
 
 _KEY = "{parcours}forget_key"
 _CONSTANT = "the key of the forget list"
@@ -75,6 +77,38 @@ def seeds(hashes: Iterable[bytes], partitions: int) -> Iterator[tuple[int, bytes
     for i in range(0, len(every), _HASHES):
         for entry in everywhere((), partitions, i, every[i : i + _HASHES]):
             yield partition_of(entry.key, partitions), encode(Block(FORMAT, _SEED, [entry]))
+
+
+def seeded(value: bytes | None) -> set[bytes] | None:
+    """The hashes in a block of `seeds`; None for any other: before these a log has nothing else."""
+    try:
+        block = decode_block(value or b"")
+    except msgspec.DecodeError:
+        return None
+    if block.source != _SEED:
+        return None
+    return {known for entry in block.entries if isinstance(entry, Forget) for known in entry.hashes}
+
+
+async def begun_with(kafka: Kafka, generation: int) -> set[bytes]:
+    """The forget list that the log of a generation begins with, whether a worker has read it yet or not."""
+    found: set[bytes] = set()
+    async with aclosing(records(kafka, [journey_topic(generation)])) as log:
+        async for record in log:
+            if record.partition == 0:  # each partition begins with the same
+                hashes = seeded(record.value)
+                if hashes is None:
+                    break
+                found |= hashes
+    return found
+
+
+async def listed_before(redis: Redis, before: int) -> set[bytes]:
+    """The forget lists of all generations before this one that Redis has, together."""
+    found: set[bytes] = set()
+    for generation in range(before):
+        found |= await listed(redis, generation)
+    return found
 
 
 def about_forgotten(value: bytes | None, forgotten: Forgotten) -> bool:

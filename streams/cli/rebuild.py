@@ -18,7 +18,7 @@ from models.settings import Infrastructure, Marketing, load_marketing
 from streams.cli.common import ConfigFile, Failure, KafkaUrl, RedisUrl, Usage, infrastructure, note, progress, say
 from streams.cli.dlq import kafka_at, redis_at
 from streams.cli.reach import redis_reachable
-from streams.forgetting import listed, seeds
+from streams.forgetting import begun_with, listed, listed_before, seeds
 from streams.generations import ALIVE_SECONDS, alive, current, drop, pinned, prepare, switch
 from streams.logs import Kafka, bounds, offset_since, partitions, writer
 from streams.security import redis_options
@@ -114,7 +114,9 @@ async def _rebuild(infra: Infrastructure, marketing: Marketing, kafka: Kafka, si
             raise Failure(str(error)) from None
         # Here and not in the worker: a revision that has to be raised is said before anything is switched.
         await register_config(redis, new, marketing.text())
-        await _carry_over(kafka, await listed(redis, old), new, marketing.topics.journey_events)
+        # Of more than the last generation: no worker may have read yet what that one was given.
+        hashes = await listed_before(redis, new) | await begun_with(kafka, old)
+        await _carry_over(kafka, hashes, new, marketing.topics.journey_events)
         await switch(redis, new)
     say(f"Generation {new} begins: start the workers.")
     say(f"When parcours sources shows no lag, delete the old one: parcours rebuild --drop {old}")
@@ -137,6 +139,11 @@ async def _drop(infra: Infrastructure, marketing: Marketing, kafka: Kafka, old: 
         if old >= now:
             raise Failure(f"the current generation is {now}; only an older one can be dropped")
         await nobody_runs(redis, old)
+        kept = await listed(redis, now) | await begun_with(kafka, now)
+        if lost := set(lasting(await listed(redis, old))) - kept:
+            raise Failure(
+                f"generation {now} does not have {len(lost):,} hashes of the forget list of generation {old}: parcours rebuild carries them over"
+            )
         behind = [
             f"{stand.topic}/{stand.partition}" for stand in await stands(redis, kafka, marketing, now)
             if stand.lag is None or stand.lag > 0

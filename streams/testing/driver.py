@@ -36,7 +36,7 @@ from streams import marks
 from streams.blocks import partition_of
 from streams.codec import Names, unpack_node
 from streams.embedded import RedisServer
-from streams.forgetting import listed, seeds
+from streams.forgetting import listed_before, seeded, seeds
 from streams.generations import prepare, switch
 from streams.memory_kafka import Cluster
 from streams.tables import connect, ingest_tag, journey_tag, register_config
@@ -204,11 +204,16 @@ class Driver:
                 await prepare(redis, old, self.generation, starts)
                 await register_config(redis, self.generation, self.marketing.text())
                 await switch(redis, self.generation)
-                return await listed(redis, old)
+                return await listed_before(redis, self.generation)
             finally:
                 await redis.aclose()
 
         hashes = self._within(lambda: self.loop.blocking(lay_out()))
+        for record in self.cluster.logs[TP(journey_topic(old), 0)].records:
+            known = seeded(record.value)
+            if known is None:
+                break
+            hashes |= known
         for partition, packed in seeds(hashes, self._sources[JOURNEY]):
             self._within(self.cluster.append, self.journey, partition, packed)
 

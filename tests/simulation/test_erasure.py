@@ -306,9 +306,12 @@ def test_whenever_the_event_comes(redis: RedisServer, log: pytest.LogCaptureFixt
         }
 
 
-def test_a_rebuild_does_not_need_the_event_to_be_kept(redis: RedisServer, log: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("before", ["", "again", "again without Redis"])
+def test_a_rebuild_does_not_need_the_event_to_be_kept(
+    redis: RedisServer, log: pytest.LogCaptureFixture, before: str
+) -> None:
     """The topic of the forget event keeps less than the others: the list is carried over all the same, and a loss of Redis after it
-    loses nothing of it."""
+    loses nothing of it. Nor does another rebuild before any worker has read the list."""
     with started(redis) as driver:
         driver.start("a")
         pipe(driver, *anna(), *bert(), FORGET)
@@ -319,6 +322,10 @@ def test_a_rebuild_does_not_need_the_event_to_be_kept(redis: RedisServer, log: p
             for i in reversed([i for i, record in enumerate(log_of.records) if b"please" in record.value]):
                 del log_of.records[i], log_of.offsets[i]
         driver.rebuild()
+        if before == "again without Redis":
+            driver.wipe_redis()
+        if before:
+            driver.rebuild()
         driver.start("b")
         driver.run_until_settled()
         nothing_is_left(driver, redis, log)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import pytest
+import redis as blocking_redis
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pydantic import SecretStr
@@ -16,7 +18,7 @@ from redis.exceptions import ConnectionError as Lost
 from typer.testing import CliRunner
 
 from models.errors import Rejected
-from models.settings import Infrastructure, Marketing, Privacy
+from models.settings import Infrastructure, Marketing, Privacy, load_marketing
 from streams import generations
 from streams.cli import rebuild, root
 from streams.cli.common import Failure
@@ -413,6 +415,37 @@ def test_a_retry_is_at_least_once_and_remembered_once_acknowledged(server: Redis
         *[(b"key", b"value", {"h": b"1", "parcours-retry-of": b"clicks/1/3"}), (b"k5", b"v5", {"trace": b"5", "parcours-retry-of": b"clicks/1/5"})] * 3,
         (b"k6", b"v6", {"trace": b"6", "parcours-retry-of": b"clicks/1/6"}),
     ]  # fmt: skip
+
+
+def test_rebuilds_in_a_row_keep_the_forget_list(server: RedisServer, kafka: Kafka, tmp_path: Path) -> None:
+    """No worker reads in between: what a generation was given is in its log alone. Nor is a list dropped that nothing else has."""
+    text = "[topics]\nclicks = 2\ntouchpoints = 1\npurchases = 1\ncosts = 1\njourney-events = 2\n"
+    config = tmp_path / "parcours.toml"
+    config.write_text(text)
+    at = ("--config", str(config), "--kafka-url", f"kafka://{kafka.servers[0]}", "--redis-url", server.url)
+
+    def parcours(*args: str) -> tuple[int, str]:
+        code, out, err = run("rebuild", "--yes", *args, *at)
+        return code, out + err
+
+    async def knows(client: Any) -> None:
+        await register_config(client, 0, load_marketing(config).text())
+        await client.sadd(f"{journey_tag(0, 1)}forgotten", b"1" * 16)
+
+    with_redis(server, knows)
+    for old in (0, 1, 2):
+        code, said = parcours()
+        assert (code, "The forget list (1 hashes) is carried over." in said) == (0, True), said
+        if old < 2:
+            assert parcours("--drop", str(old))[0] == 0
+    store = blocking_redis.Redis.from_url(server.url)
+    store.sadd(f"{journey_tag(2, 0)}forgotten", b"2" * 16)
+    code, said = parcours("--drop", "2")
+    assert (code, "generation 3 does not have 1 hashes of the forget list of generation 2" in said) == (1, True), said
+    store.close()
+    code, said = parcours()
+    assert (code, "The forget list (2 hashes) is carried over." in said) == (0, True), said
+    assert parcours("--drop", "2")[0] == 0
 
 
 async def _after(kafka: Kafka, offset: int) -> list[tuple[bytes | None, bytes | None, dict[str, bytes]]]:
