@@ -54,11 +54,11 @@ def test_cost_and_credit_meet_in_one_row(events: tuple[Event, ...]) -> None:
 
 
 def test_a_report_joins_by_the_id_too() -> None:
-    """Of two rows that name the id, the one reported last names it for all that know the id alone; a row keeps its own name."""
+    """Of two rows that name the id, the one reported last names it: for the other one, and for all that know the id alone."""
     renamed = cost("c2", 100, 2, campaign="Summer Sale", campaign_id="1234", reported_at=DAY(4, 0))
     nameless = cost("c3", 10, 2, campaign_id="1234")
     found = campaigns(CLICK, ORDER, NAMED, renamed, nameless)
-    assert found == {"Spring Sale": ("0", "5000"), "Summer Sale": ("7500", "110")}
+    assert found == {"Summer Sale": ("7500", "5110")}
     # Another network's campaign of that number is another one, and so is a name that nothing says is this id.
     elsewhere = ("costs", NAMED[1] | {"network": "facebook"})
     assert campaigns(CLICK, ORDER, elsewhere) == {"1234": ("7500", None), "Spring Sale": ("0", "5000")}
@@ -69,6 +69,25 @@ def test_a_name_that_is_restated_leaves_nothing_behind() -> None:
     assert campaigns(CLICK, ORDER, NAMED, later) == campaigns(CLICK, ORDER, later, NAMED) == {"Easter": ("7500", "5000")}  # fmt: skip
     nobody = ("costs", NAMED[1] | {"campaign": None, "reported_at": DAY(5, 0)})
     assert campaigns(CLICK, ORDER, NAMED, nobody) == {"1234": ("7500", "5000")}
+
+
+def said(name: str, order: str, day: int = 1) -> tuple[Event, Event]:
+    """A click that names its campaign, and the order of 100 that it brings."""
+    click = CLICK[1] | {"event_id": f"k{order}", "customer_id": order, "utm_id": None, "campaign": name, "occurred_at": DAY(day, 10)}  # fmt: skip
+    bought = ORDER[1] | {"event_id": f"p{order}", "customer_id": order, "order_id": order, "revenue": "100", "occurred_at": DAY(day, 12)}  # fmt: skip
+    return ("clicks", click), ("purchases", bought)
+
+
+def test_a_campaign_that_is_renamed_in_the_network_takes_along_what_was_said_of_it() -> None:
+    """Whether touches know its id, or the name that it had when they were; in whatever order it all comes."""
+    renamed = cost("c2", 3000, 2, campaign="Summer Sale", campaign_id="1234")
+    events = (NAMED, renamed, CLICK, ORDER, *said("spring sale", "B"), *said("Summer Sale", "C", 2))
+    assert campaigns(*events) == campaigns(*reversed(events)) == {"Summer Sale": ("7700", "8000")}
+    # Another campaign that is called so keeps the name, and what says it.
+    other = cost("c3", 10, 3, campaign="Spring Sale", campaign_id="77")
+    expected = {"Spring Sale": ("100", "10"), "Summer Sale": ("7600", "8000")}
+    spoken = (NAMED, renamed, CLICK, ORDER, *said("Spring Sale", "B"), *said("Summer Sale", "C", 2), other)
+    assert campaigns(*spoken) == campaigns(*reversed(spoken)) == expected
 
 
 def test_an_alias_of_the_id_comes_first() -> None:
@@ -87,12 +106,23 @@ def row(campaign_id: str, name: str, reported: int = 0) -> CostRow:
     ([("1", "2"), ("2", "1")], {"1": "1", "2": "1"}),
     ([("1", "2"), ("2", "3"), ("3", "2")], {"1": "2", "2": "2", "3": "2"}),
     ([("1", "(none)")], {"1": "1"}),
+    ([("1", "A"), ("1", "B", 1)], {"1": "B", "a": "B", "B": "B"}),
+    ([("1", "A"), ("1", "B", 1), ("1", "A", 2)], {"1": "A", "A": "A", "B": "A"}),
+    ([("1", "A"), ("1", "B", 1), ("2", "A")], {"1": "B", "2": "A", "A": "A"}),
+    ([("1", "A"), ("1", "B", 1), ("2", "A"), ("2", "C", 1)], {"1": "B", "2": "C", "A": "A"}),
+    ([("1", "A"), ("1", "B", 1), ("2", "A"), ("2", "B", 1)], {"1": "B", "2": "B", "A": "B"}),
+    ([("1", "A"), ("1", "B", 1), ("2", "B"), ("2", "C", 1)], {"1": "B", "2": "C", "A": "B", "B": "B"}),
+    ([("1", "2"), ("1", "B", 1), ("2", "(none)")], {"1": "B", "2": "2"}),
+    ([("1", "2"), ("1", "B", 1), ("2", "C")], {"1": "B", "2": "C"}),
 ])  # fmt: skip
-def test_names_of_ids(rows: list[tuple[str, str]], expected: dict[str, str]) -> None:
-    """Names that are ids of other campaigns are followed to their end, and in a circle to one of them for all."""
+def test_names_of_ids(rows: list[tuple[Any, ...]], expected: dict[str, str]) -> None:
+    """Names that are ids of other campaigns are followed to their end, and in a circle to one of them for all; former names too, where one campaign had them."""
     for order in permutations(rows):
         found = Campaigns(row(*one) for one in order)
         assert {known: found.of(("Paid Search", "Google", known))[2] for known in expected} == expected
+        # A row goes with its id, whatever name it has.
+        for each in (row(*one) for one in rows if one[1] != "(none)"):
+            assert found.row(each).dims == found.of((*each.dims[:2], each.campaign_id))
 
 
 def test_an_alert_is_judged_by_the_name_as_soon_as_it_is_known() -> None:
