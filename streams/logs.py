@@ -7,7 +7,7 @@ answers ListOffsets rightly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -94,7 +94,7 @@ async def bounds(kafka: Kafka, tps: Iterable[TopicPartition]) -> dict[TopicParti
         return {tp: Bounds(begins[tp], max(begins[tp], ends[tp])) for tp in wanted}
 
 
-async def records(kafka: Kafka, topics: Iterable[str]) -> AsyncIterator[ConsumerRecord]:
+async def records(kafka: Kafka, topics: Iterable[str]) -> AsyncGenerator[ConsumerRecord, None]:
     """All records that the topics hold now, in order within a partition."""
     span = await bounds(kafka, await partitions(kafka, topics))
     left = {tp: at.end for tp, at in span.items() if at.end > at.begin}
