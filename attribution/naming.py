@@ -41,8 +41,9 @@ class Campaigns:
         self.names: dict[_Key, str] = dict(names)
         for said, ids in called.items():
             now = {names.get(key) for key in ids}
-            if said not in names and len(now) == 1 and (name := now.pop()) is not None:
-                self.names[said] = name
+            last = now.pop()
+            if said not in names and not now and last is not None:
+                self.names[said] = last
 
     def of(self, dims: Dims) -> Dims:
         """The same, with the name in the place of an id that has one, or of a former name."""
