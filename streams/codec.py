@@ -34,7 +34,7 @@ from models.results import OTHER
 from models.wire import ENGAGEMENT, OrderReport, Survey, Touch
 from streams.identity_codec import pack_identity, unpack_identity
 
-FORMAT = 5
+FORMAT = 6
 _UUIDS = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})+")
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode

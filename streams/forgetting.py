@@ -28,7 +28,9 @@ from streams.tables import Tables, configs, journey_tag
 from streams.topics import journey_topic
 
 _KEY = "{parcours}forget_key"
-_CONSTANT = "the key of the forget list"
+_CONSTANT = "the key of the forget list, 2"
+_FORMER = "the key of the forget list"
+"""Under it lists were made of ids as they were sent, and not of their pseudonyms: nobody is found on such a one now."""
 _SEED = "forgotten/0"
 _HASHES = 5_000
 _decode = msgspec.json.Decoder().decode
@@ -44,10 +46,15 @@ async def check_forget_key(redis: Redis, key: SecretStr | None, *, register: boo
         if stored is not None:
             raise ConfigError("PARCOURS_FORGET_KEY: not set, and workers before had one: set the same")
         return
-    own = keyed_hash(key.get_secret_value().encode(), _CONSTANT).hex().encode()
+    secret = key.get_secret_value().encode()
+    own = keyed_hash(secret, _CONSTANT).hex().encode()
     if stored is None and register:
         await redis.execute_command("SETNX", _KEY, own)
         stored = await redis.execute_command("GET", _KEY)
+    if stored == keyed_hash(secret, _FORMER).hex().encode():
+        raise ConfigError(
+            f"the forget list is of an earlier version, and can't be read: delete the key {_KEY} in Redis, parcours rebuild, and forget everybody again whose forget event is not in touchpoints any more"
+        )
     if stored not in (None, own):
         raise ConfigError(
             "PARCOURS_FORGET_KEY: not the key of the workers before; with another one the forget list can't be read: set the same"

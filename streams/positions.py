@@ -143,7 +143,12 @@ class Claims:
         if refused.reason == "generation":
             log.info("%s-%s is held by %s at a later group generation", tp.topic, tp.partition, refused.owner)
             return
-        self._outdate(f"{tp.topic}-{tp.partition} has {refused.reason} {refused.stored}, newer than this worker's")
+        where = f"{tp.topic}-{tp.partition} has {refused.reason} {refused.stored}"
+        if refused.reason == "format" and refused.stored < FORMAT:
+            self._health.outdated = f"{where}, of an earlier version, and this one reads {FORMAT}: parcours rebuild"
+            log.error(self._health.outdated)
+            return
+        self._outdate(f"{where}, newer than this worker's")
 
     def _source(self, tp: TP, tables: PatientTables, claimed: Claimed) -> SourcePartition:
         return SourcePartition(

@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from faust.types import TP
 
 from attribution.nodes.state import Order, Person
 from models.settings import Marketing, Topics
+from streams.codec import FORMAT
 from streams.embedded import RedisServer
 from streams.memory_kafka import Fate, Faults
 from streams.testing import Driver, Unsettled, trial
@@ -47,6 +49,32 @@ def test_pipe_in_read_out_inspect(redis: RedisServer) -> None:
         assert isinstance(driver.state("c:7"), Person)
         assert isinstance(driver.state("o:A1"), Order)
         assert driver.state("c:8") is None
+
+
+def test_state_of_an_earlier_version_waits_for_a_rebuild(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker does not read what it would misread, says what to do, and that helps."""
+    with Driver(ONE, redis) as driver:
+        driver.start("a")
+        driver.pipe_in("clicks", packed(CLICK))
+        driver.pipe_in("purchases", packed(ORDER))
+        driver.run_until_settled()
+        driver.stop("a")
+        tp = TP(driver.journey, 1)
+        before = driver.store.hgetall(f"{driver.tag(tp)}meta")
+        assert before[b"format"] == b"%d" % FORMAT
+        driver.store.hset(f"{driver.tag(tp)}meta", "format", FORMAT - 1)
+        driver.start("b")
+        driver.advance(10.0)
+        driver.stop("b")
+        assert driver.store.hget(f"{driver.tag(tp)}meta", "position") == before[b"position"]
+        assert (
+            f"{tp.topic}-1 has format {FORMAT - 1}, of an earlier version, and this one reads {FORMAT}: parcours rebuild"
+            in caplog.text
+        )
+        driver.rebuild()
+        driver.start("c")
+        driver.run_until_settled()
+        assert isinstance(driver.state("c:7"), Person)
 
 
 def test_time_passes_only_when_told(redis: RedisServer) -> None:

@@ -13,10 +13,12 @@ from random import Random
 from typing import Any
 
 import pytest
+import redis as blocking_redis
 from faust.types import TP
 from pydantic import SecretStr
 
 from attribution.forgetting import Forgotten
+from attribution.pseudonyms import keyed_hash
 from models.errors import ConfigError
 from models.results import FORGOTTEN
 from models.settings import Conversion, Marketing, Topics
@@ -413,6 +415,12 @@ def test_a_worker_with_another_key_or_none_does_not_start(redis: RedisServer, ot
     with pytest.raises(ConfigError, match="PARCOURS_FORGET_KEY: not"):
         asyncio.run(checked(redis, key))
     asyncio.run(checked(redis, SecretStr(KEY)))
+    # A list of before it was made of pseudonyms: nobody would be found on it.
+    former = keyed_hash(KEY.encode(), "the key of the forget list").hex()
+    with blocking_redis.Redis.from_url(redis.url) as client:
+        client.set("{parcours}forget_key", former)
+    with pytest.raises(ConfigError, match=r"of an earlier version.*\{parcours\}forget_key.*parcours rebuild"):
+        asyncio.run(checked(redis, SecretStr(KEY)))
 
 
 async def checked(redis: RedisServer, key: SecretStr | None) -> None:
