@@ -130,7 +130,7 @@ def fold_missed(node: Person | None, entry: Missed, context: Context) -> Folded:
     person, given = _of(node, context)
     was = lost(person)
     if was is not None and entry.t <= was:
-        return Folded(person)
+        return Folded(person, dropped="duplicate")
     person = person._replace(given=given._replace(missed=entry.t))
     # The reason of one without a touch is another now.
     earliest = person.conversions[0].t if person.conversions else entry.t
