@@ -309,6 +309,47 @@ def test_an_order_that_the_forget_event_overtakes_is_not_counted_twice() -> None
     assert [of.person for of in again.published.values()] == ["c:ben"]
 
 
+def dated(day: int, customer: str, event_id: str) -> tuple[str, dict[str, Any]]:
+    """A customer's report of the order. Of two customers the one who reported it with the earlier time has it."""
+    topic, body = report(event_id, customer_id=customer)
+    return topic, body | {"occurred_at": DAY_OF(day)}
+
+
+def of_the_order(kind: str, **amount: str) -> tuple[str, dict[str, Any]]:
+    return "purchases", {"type": kind, "event_id": "r", "occurred_at": DAY_OF(9), "order_id": "1", **amount}
+
+
+PART_OF_IT = of_the_order("refund", amount="0.4", currency="EUR")
+
+
+@pytest.mark.parametrize(("known", "moving", "revenue", "credited"), [
+    (dated(5, "ben", "p"), dated(2, "ana", "s"), 1_000_000, 2_000_000),
+    (dated(5, "ana", "p"), dated(2, "ben", "s"), 1_000_000, 0),
+    (dated(5, "ben", "p"), PART_OF_IT, 600_000, 1_000_000),
+    (dated(5, "ben", "p"), of_the_order("cancel"), 0, 1_000_000),
+], ids=["from", "to", "refund", "cancel"])  # fmt: skip
+def test_what_a_forget_event_in_mid_move_leaves(known: Any, moving: Any, revenue: int, credited: int) -> None:
+    """What docs/privacy.md says: the order's own node is right, what is credited may not be; without the forget event it is."""
+
+    def sums(forget: bool) -> tuple[int, int]:
+        driver = one_by_one(Driver(Marketing(), Random(1)), known)
+        of_ben = {"event_id": "f", "occurred_at": DAY_OF(1), "type": "forget", "customer_id": "ben"}
+        for topic, body in (moving, ("touchpoints", of_ben))[: 1 + forget]:
+            driver.publish(f"{topic}/0", json.dumps(body).encode())
+            driver.ingest(f"{topic}/0", 1)
+        # His own partition hears of it first, of what moves later.
+        driver.stitch(partition_of("c:ben", driver.partitions), 1 << 30)
+        driver.drain()
+        total: Counter[Any] = Counter()
+        for (granularity, _), cells in driver.rollups().buckets.items():
+            for cell in cells.values() if granularity == "d" else ():
+                total.update(cell)
+        return total[REVENUE_NET], total[ATTRIBUTED_NET, "last_touch", "purchase", "conversion"]
+
+    assert sums(forget=False) == (revenue, revenue)
+    assert sums(forget=True) == (revenue, credited)
+
+
 def test_an_order_counted_with_a_forgotten_device_is_the_customers_after_a_rebuild() -> None:
     """It stays in the sums it is in, and there the customer's report would count it twice; in new sums nothing else counts it."""
     first, second = report("p", anonymous_id="pixel"), report("s", customer_id="ben", source="shop")
