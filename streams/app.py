@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import re
@@ -31,7 +30,7 @@ from attribution.watermarks import JOURNEY, topic_partitions
 from models.errors import ConfigError
 from models.events import TOPICS
 from models.settings import Infrastructure, Marketing, Rate, load_marketing
-from streams import transport
+from streams import memory, transport
 from streams.alerts import Watch
 from streams.alignment import Alignment
 from streams.api import Api, Snapshot, States
@@ -115,7 +114,7 @@ class Runtime:
 
     async def start(self) -> None:
         """Connect, register the configuration, tell every partition of it, then let Faust claim."""
-        _tune_gc()
+        memory.tune_collector()
         self.redis = self.connect(self.infra.redis_url, **redis_options(self.infra))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + START_SECONDS
@@ -393,16 +392,6 @@ async def topic_names(producer: AIOKafkaProducer) -> set[str]:
     """All topics that Kafka has; of a producer without a client (the one in memory), none."""
     client = getattr(producer, "client", None)
     return set() if client is None else set((await client.fetch_all_metadata()).topics())
-
-
-def _tune_gc() -> None:
-    """Look for cycles rarely: the caches hold hundreds of thousands of long-lived tuples, and the hot path makes no cycles.
-
-    With Python's defaults a third of the fold's time went into collections that found nothing.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def bootstrap(url: str) -> list[str]:

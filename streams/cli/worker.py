@@ -16,6 +16,7 @@ from models.errors import ConfigError
 from models.settings import Infrastructure, Marketing, load_marketing
 from streams.cli.common import INTERRUPTED, ConfigFile, Failure, KafkaUrl, RedisUrl, infrastructure
 from streams.cli.reach import bare, kafka_reachable, redis_reachable
+from streams.memory import tune_allocator
 from streams.security import kafka_options, redis_options
 
 NAME = "worker"
@@ -45,6 +46,7 @@ def command(
       parcours worker --config parcours.toml --web-port 6067
       PARCOURS_KAFKA_URL=kafka://broker-1:9092 PARCOURS_REDIS_URL=redis://cache:6379/0 parcours worker
     """
+    tune_allocator()
     infra = infrastructure(
         kafka_url=kafka_url, redis_url=redis_url, config=config, web_host=web_host, web_port=web_port
     )
