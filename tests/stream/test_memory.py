@@ -42,4 +42,5 @@ def test_what_was_large_goes_back() -> None:
             pytest.skip("the C library is not glibc")
         assert done.returncode == 0, done.stderr
         held[how] = int(done.stdout)
-    assert held["tuned"] < 20 < 80 < held["plain"]
+    assert held["plain"] > 80
+    assert held["tuned"] < 20
