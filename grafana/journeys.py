@@ -76,7 +76,7 @@ def _paths(sheet: Sheet, say: Say) -> None:
             text,
             COUNT,
             ("le", heading),
-            Query(leader(f"total_{name}_bucket", finite), "Conversions"),
+            Query(leader(f"total_{name}_bucket", finite), say("Conversions up to here", "Conversions jusqu’ici")),
             size=(12, 8),
             unit=unit,
         )

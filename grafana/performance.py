@@ -119,8 +119,8 @@ def _headline(sheet: Sheet, say: Say) -> None:
     for metric, labels, kind, title, text in figures:
         compared = labels.replace("$basis", "conversion") + ',period="previous"'
         sheet.stat(
-            title, f"{text} {say('Beside it the same of the period before (24h, 7d, 30d); the line is what was known at each moment.', 'À côté, la période précédente (24h, 7d, 30d) ; la courbe montre ce qui était connu à chaque instant.')}",
-            kind, Query(leader(f"total_{metric}", labels), now), Query(leader(f"total_{metric}_baseline", compared), before), size=(6, 5), graph=True,
+            title, f"{text} {say('Beside it the same of the period before (24h, 7d, 30d).', 'À côté, la période précédente (24h, 7d, 30d).')}",
+            kind, Query(leader(f"total_{metric}", labels), now), Query(leader(f"total_{metric}_baseline", compared), before), size=(6, 4),
         )  # fmt: skip
 
 

@@ -198,8 +198,8 @@ class Sheet:
         panel.text_mode(forms.BigValueTextMode.VALUE_AND_NAME if many else forms.BigValueTextMode.VALUE)
         panel.color_scheme(dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS))
         if len(queries) > 1:
-            # Each would else be as large as its own place allows: what has no graph below it larger than what has.
-            panel.text(common.VizTextDisplayOptions().title_size(14).value_size(24))
+            # Each would else be as large as its own place allows, the shorter number larger. No graph with them: it would run into the first.
+            panel.text(common.VizTextDisplayOptions().title_size(14).value_size(30))
         self._put(
             panel, title, text, kind, queries, size, steps=SIGNS if kind is ROI else steps, ranged=1 if graph else 0
         )
