@@ -47,6 +47,7 @@ def main() -> None:
     )
     parser.add_argument("--into", type=Path, default=IMAGES, help="folder (default: docs/images)")
     given = parser.parse_args()
+    given.into.mkdir(parents=True, exist_ok=True)
     if missing := [command for command in NEEDED if shutil.which(command) is None]:
         packages = " ".join(NEEDED[command] for command in missing)
         sys.exit(f"The pictures need {', '.join(missing)}; on Debian and Ubuntu install {packages}.")
