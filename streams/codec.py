@@ -197,9 +197,9 @@ def unpack_node(packed: bytes, names: Names) -> Node:
     if fields[1] == _ANSWER:
         t, question, dims, score, digest, person = fields[2]
         return Answer(t, question, tuple(dims), score, digest, person)
-    start, end, reported_at, kind, dims, amount, digest, *more = fields[2]
-    figures = tuple((name, number) for name, number in more[0]) if more else ()
-    return CostRow(start, end, reported_at, kind, tuple(dims), amount, digest, figures, *more[1:])
+    start, end, reported_at, kind, dims, amount, digest, reported, campaign_id = fields[2]
+    figures = tuple((name, number) for name, number in reported)
+    return CostRow(start, end, reported_at, kind, tuple(dims), amount, digest, figures, campaign_id)
 
 
 def pack_person(person: Person, names: Names, memo: Memo) -> bytes:

@@ -94,13 +94,13 @@ def _pack_given(person: Person, given: Given, events: Pack, conversions: Pack) -
 
 
 def _unpack_given(packed: list[Any], person: Person, events: Unpack, conversions: Unpack) -> Given:
-    touches, others, spare_touches, spare_conversions, *missed = packed
+    touches, others, spare_touches, spare_conversions, missed = packed
     return Given(
         _named(touches, [event.event_id for event in person.events]),
         _named(others, [conversion.id for conversion in person.conversions]),
         tuple(Spare(device, what) for device, what in _unpack_parts(spare_touches, events)),
         tuple(Spare(device, what) for device, what in _unpack_parts(spare_conversions, conversions)),
-        missed[0] if missed else None,
+        missed,
     )
 
 

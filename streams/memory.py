@@ -25,7 +25,7 @@ def tune_allocator() -> None:
     """Have glibc give back what was large: tables, fetches and pages of metrics, made anew all the time, left holes in an arena of each thread.
 
     Before the first thread starts, which fixes how many arenas there may be. After a demo's 75 days a worker had 334 MB with glibc's
-    defaults and 272 MB so. Threads that share an arena would wait for each other, but these have the interpreter's lock. Another C
+    defaults and 265 MB so. Threads that share an arena would wait for each other, but these have the interpreter's lock. Another C
     library has no mallopt, or takes no notice.
     """
     try:

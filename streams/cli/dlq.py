@@ -180,7 +180,7 @@ async def _of_forgotten(redis: Any, infra: Infrastructure) -> Callable[[bytes | 
     hashes = await listed(redis, (await located(redis, infra)).generation)
     if not hashes:
         return lambda event: False
-    if infra.forget_key is None or infra.hash_key is None:
+    if infra.hash_key is None:
         raise Failure(
             "PARCOURS_FORGET_KEY: set it, as for the workers: events of forgotten persons must not be published again"
         )
