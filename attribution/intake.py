@@ -360,19 +360,9 @@ class Intake:
         if dims == (NONE, NONE, NONE):
             dims = (UNALLOCATED, NONE, NONE)
         entry = CostReport(
-            f"k:{event.cost_id}",
-            offset,
-            0,
-            start,
-            end,
-            reported,
-            kind,
-            *dims,
-            amount or 0,
-            digest,
-            figures,
+            f"k:{event.cost_id}", offset, 0, start, end, reported, kind, *dims, amount or 0, digest, figures,
             self._classify.identity(event.campaign_id),
-        )
+        )  # fmt: skip
         return Taken((entry,), t, event.source or "")
 
     def _figures(self, event: Cost, start: int) -> tuple[tuple[str, int], ...]:

@@ -145,8 +145,7 @@ class Claims:
             return
         where = f"{tp.topic}-{tp.partition} has {refused.reason} {refused.stored}"
         if refused.reason == "format" and refused.stored < FORMAT:
-            self._health.outdated = f"{where}, of an earlier version, and this one reads {FORMAT}: parcours rebuild"
-            log.error(self._health.outdated)
+            self._outdate(f"{where}, of an earlier version, and this one reads {FORMAT}", "parcours rebuild")
             return
         self._outdate(f"{where}, newer than this worker's")
 
@@ -191,8 +190,8 @@ class Claims:
             else:
                 self._outdate(f"the log is under configuration {number}, this worker has {self.number}")
 
-    def _outdate(self, message: str) -> None:
-        self._health.outdated = f"{message}: start this worker with the current configuration"
+    def _outdate(self, message: str, remedy: str = "start this worker with the current configuration") -> None:
+        self._health.outdated = f"{message}: {remedy}"
         log.error(self._health.outdated)
 
     def released(self, tp: TP) -> None:
