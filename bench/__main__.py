@@ -1,5 +1,6 @@
 """`python -m bench` runs the throughput benchmark."""
 
+from bench import command
 from bench.throughput import main
 
-main()
+command(main)

@@ -22,6 +22,7 @@ import msgspec
 
 from attribution.intake import Intake
 from attribution.watermarks import Progress
+from bench import command
 from bench.hotpath import Fetch, Instant, Log, Record, Stands
 from bench.workload import NETWORKS, START, TOML
 from models.settings import Marketing, Topics
@@ -274,4 +275,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

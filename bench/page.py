@@ -21,6 +21,7 @@ from pathlib import Path
 import aiohttp
 import orjson
 
+from bench import command
 from bench.throughput import ROOT, load, parcours
 from bench.workload import TOML, workload
 
@@ -110,4 +111,4 @@ def _median(rows: list[dict[str, float]], key: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -28,6 +28,7 @@ from integration.apache_kafka import chosen
 from integration.stack import Stack, Worker
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench import command
 from bench.plot import Panel, plot
 from bench.throughput import resident_mb
 from streams.simulator import Simulation
@@ -174,4 +175,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)
