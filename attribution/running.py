@@ -60,6 +60,8 @@ class Running:
         self.sums: dict[str, dict[Key, Cell]] = {}
         self.changed: set[tuple[str, Key]] = set()
         self._spans: dict[str, dict[str, Span]] = {"m": {}, "h": {}, "d": {}}
+        # By bucket, the spans that hold it, and whether all of it, as long as no span moves.
+        self._holding: dict[tuple[str, int], list[tuple[str, bool]]] = {}
 
     def add(
         self, granularity: str, start: int, key: Key, delta: list[tuple[Measure, int]], thin: list[tuple[Measure, int]]
@@ -67,12 +69,16 @@ class Running:
         """Add amounts to one cell, and to the spans that hold it; `thin` is the part for those that don't hold all."""
         if delta:
             _add(self.cells[granularity].setdefault(start, {}), key, delta, 1)
-            for name, span in self._spans[granularity].items():
-                if span.low <= start <= span.high:
-                    part = delta if span.whole else thin
-                    if part:
-                        _add(self.sums[name], key, part, 1)
-                        self.changed.add((name, key))
+            holding = self._holding.get((granularity, start))
+            if holding is None:
+                spans = self._spans[granularity].values()
+                holding = [(span.name, span.whole) for span in spans if span.low <= start <= span.high]
+                self._holding[granularity, start] = holding
+            for name, whole in holding:
+                part = delta if whole else thin
+                if part:
+                    _add(self.sums[name], key, part, 1)
+                    self.changed.add((name, key))
 
     def move(self, span: Span, thin: Mapping[Measure, bool]) -> None:
         """The span is now this one."""
@@ -81,6 +87,7 @@ class Running:
         known[span.name] = span
         if before is not None and (before.low, before.high) == (span.low, span.high):
             return
+        self._holding.clear()
         low, high = (0, -1) if before is None else (before.low, before.high)
         sums = self.sums.setdefault(span.name, {})
         for start, cells in self.cells[span.granularity].items():
@@ -127,9 +134,13 @@ class Running:
 
 
 def _add(cells: dict[Key, Cell], key: Key, delta: Iterable[tuple[Measure, int]], sign: int) -> None:
+    """Add amounts of different measures."""
     cell = cells.get(key)
     if cell is None:
-        cell = cells[key] = {}
+        cell = {measure: sign * amount for measure, amount in delta if amount}
+        if cell:
+            cells[key] = cell
+        return
     for measure, amount in delta:
         total = cell.get(measure, 0) + sign * amount
         if total:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import cast
+from typing import NamedTuple, cast
 
 from attribution.facts import (
     ASSISTED,
@@ -112,6 +112,17 @@ class _Thin(dict[Measure, bool]):
         return kept
 
 
+class _Kept(NamedTuple):
+    """What becomes of a measure: whether it is exported by channel, and by campaign, whether spans other than windows hold it, whether it is credit by
+    age, and whether reports of networks can replace it."""
+
+    channel: bool
+    campaign: bool
+    thin: bool
+    age: bool
+    replaceable: bool
+
+
 class Sums:
     """What all spans hold: by channel and network for all models, by campaign for the headline models.
 
@@ -135,7 +146,7 @@ class Sums:
         self.spans: dict[str, Span] = {}
         self._oldest: dict[str, int] = {}
         self._slim: dict[str, int] = {}
-        self._kept: dict[Measure, tuple[bool, bool]] = {}
+        self._kept: dict[Measure, _Kept] = {}
         self._headline = frozenset(marketing.headline_models)
         self._thin = _Thin([marketing.headline_models[0], *(goal.model for goal in marketing.goals if goal.model)])
         self.asked = min((goal_days(goal, self.calendar)[0] for goal in marketing.goals), default=NEVER_ASKED)
@@ -220,33 +231,33 @@ class Sums:
             kept = self._kept.get(measure)
             if kept is None:
                 kept = self._kept[measure] = self._keeps(measure)
-            if measure[0].startswith(CREDIT_AGE) and granularity == "d":
+            if kept.age and granularity == "d":
                 cell = self.ages.setdefault(start, {})
                 cell[measure] = cell.get(measure, 0) + item[1]
                 self.ages_changed = True
-            if not measure[1] and measure[0] in REPLACEABLE:
+            if kept.replaceable:
                 self.recounted.add((granularity, start, dims))
-            thin = self._thin[measure]
-            if slim and not thin:
+            if slim and not kept.thin:
                 continue
-            if kept[0]:
+            if kept.channel:
                 by_channel.append(item)
-                if thin:
+                if kept.thin:
                     thin_channel.append(item)
-            if kept[1]:
+            if kept.campaign:
                 by_campaign.append(item)
-                if thin:
+                if kept.thin:
                     thin_campaign.append(item)
         self.channels.add(granularity, start, dims[:2], by_channel, thin_channel)
         self.campaigns.add(granularity, start, dims, by_campaign, thin_campaign)
 
-    def _keeps(self, measure: Measure) -> tuple[bool, bool]:
-        """Whether a measure is exported by channel, and by campaign."""
+    def _keeps(self, measure: Measure) -> _Kept:
         name, model, _, basis = measure
+        thin, age = self._thin[measure], name.startswith(CREDIT_AGE)
         if not model:
-            return measure != CLICK_COST, measure != CLICK_COST and name != ASSISTED
+            counted = measure != CLICK_COST
+            return _Kept(counted, counted and name != ASSISTED, thin, age, name in REPLACEABLE)
         kept = name in EXPORTED
-        return kept, kept and basis == CONVERSION and model in self._headline
+        return _Kept(kept, kept and basis == CONVERSION and model in self._headline, thin, age, False)
 
     def spread(self) -> Spread:
         """How costs without a place are spread, with the touches of the days that are held."""
