@@ -114,7 +114,6 @@ class Runtime:
 
     async def start(self) -> None:
         """Connect, register the configuration, tell every partition of it, then let Faust claim."""
-        memory.tune_collector()
         self.redis = self.connect(self.infra.redis_url, **redis_options(self.infra))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + START_SECONDS
@@ -160,13 +159,24 @@ class Runtime:
             publish=lambda values: outbox.values("alerts", values),
         )  # fmt: skip
         self.exporter = Exporter(
-            redis, self.infra, self.marketing, self.metrics, self._leads, self.watch, cpu=self.cpu, **clocks
+            redis,
+            self.infra,
+            self.marketing,
+            self.metrics,
+            self._leads,
+            self.watch,
+            behind=self.pipeline.behind,
+            cpu=self.cpu,
+            **clocks,
         )
         marks = Marks(
             self.claims, outbox, self._at_end,
             interval=self.infra.mark_interval, idle_after=self.infra.idle_after,
         )  # fmt: skip
-        runs = (marks.run, self.exporter.run, self.watch.publish, self.watch.deliver, self._gauge, self._verify)
+        runs = (
+            marks.run, self.exporter.run, self.watch.publish, self.watch.deliver, self._gauge, self._verify,
+            memory.collect_cycles,
+        )  # fmt: skip
         self._tasks = [asyncio.create_task(run()) for run in runs]
 
     async def _check_generation(self, known: int | None) -> None:

@@ -66,16 +66,17 @@ class Exporter:
 
     def __init__(
         self, redis: Redis, infra: Infrastructure, marketing: Marketing, metrics: Metrics, leads: Callable[[], bool],
-        watch: Watch | None = None, *, wall: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic,
-        cpu: Callable[[], float] = time.thread_time,
+        watch: Watch | None = None, *, behind: Callable[[float], bool] = lambda _: False,
+        wall: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic, cpu: Callable[[], float] = time.thread_time,
     ) -> None:  # fmt: skip
-        """`watch` is shown the rows. `wall` tells the time in seconds since 1970, `clock` measures how old the last read is, `cpu` what
+        """`watch` is shown the rows. `behind(seconds)`: whether what is folded now is older than that. `wall` tells the time in seconds since 1970, `clock` measures how old the last read is, `cpu` what
         the calling thread has spent."""
         self._redis = redis
         self._infra = infra
         self._marketing = marketing
         self._metrics = metrics
         self._leads = leads
+        self._behind = behind
         self._wall = wall
         self._clock = clock
         self._view: View | None = None
@@ -87,6 +88,7 @@ class Exporter:
         self._read_at: float | None = None
         self._reach_due = 0.0
         self._epoch: int | None = None
+        self._first_by = 0.0
         self._pause = infra.refresh_interval
         self._cpu = cpu
         self._looked = self._drew = 0.0
@@ -107,9 +109,9 @@ class Exporter:
             began, spent = self._clock(), 0.0
             render = began >= self._render_at
             try:
-                await self.refresh(render=render)
+                looked = await self.refresh(render=render)
                 self._took, spent = self._clock() - began, self._looked
-                if render:
+                if render and looked:
                     spent += self._drew
                     self._pause = max(self._infra.refresh_interval, min(BUSY * spent, PAUSE_MAX))
                     self._render_at = self._clock() + self._pause
@@ -129,14 +131,18 @@ class Exporter:
             return self._pause
         return min(self._pause, max(self._infra.alert_interval, BUSY * spent if watch.behind else EAGER * self._looked))
 
-    async def refresh(self, *, render: bool = True) -> None:
-        """Read what changed, show it to the watch, and render it when it makes a difference. Raises what Redis raises."""
+    async def refresh(self, *, render: bool = True) -> bool:
+        """Read what changed, show it to the watch, and render it when it makes a difference. False when it is not yet to be. Raises what Redis raises."""
         if not self._leads():
             self._forget()
-            return
+            return True
         if self._epoch is None:
             key = f"{{parcours:{self._infra.generation}}}epoch"
             self._epoch = int(await _EPOCH(self._redis, [key], int(self._wall())))
+            self._first_by = self._clock() + PAUSE_MAX
+        if self._view is None and self._clock() < self._first_by and self._behind(self._infra.refresh_interval):
+            # The first look is at all there is, and what it found would be out of date at once: the stream keeps the CPU.
+            return False
         watch = await self._watching()
         view, read, end = await self._read()
         if view.backward(end):
@@ -178,6 +184,7 @@ class Exporter:
         # Last, so that nothing that was read or judged is lost if it fails.
         if view.reach is not None and self._clock() >= self._reach_due:
             await self._count(view, view.end)
+        return True
 
     async def _count(self, view: View, end: int) -> None:
         """Count devices; rows have them from the next reading on."""
@@ -248,6 +255,8 @@ class Exporter:
         if self._watch is not None:
             self._watch.forget()
         self._watched_at, self._unrendered, self._render_at = None, False, 0.0
+        self._looked = self._drew = 0.0
+        self._pause = self._infra.refresh_interval
         self._view = None
         self._body, self._status, self._read_at, self._epoch = b"", {}, None, None
         self._renderer, self._snapshot = Renderer(BUSINESS), None

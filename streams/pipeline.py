@@ -80,13 +80,18 @@ class Pipeline:
                 behind.append(name)
         return {"partitions": sorted(partitions), "behind": sorted(behind), "lag": total, "gaps": sorted(self._gaps())}
 
-    def _behind(self, tp: TP, lag: int | None) -> bool:
+    def behind(self, recent: float) -> bool:
+        """Whether a partition of this worker has more unread, and works on records older than so many seconds."""
+        consumer = self._consumer()
+        return any(self._behind(tp, consumer.lag(tp), recent) for tp in self._held())
+
+    def _behind(self, tp: TP, lag: int | None, recent: float = RECENT) -> bool:
         if lag is None:
             return True
         if lag <= FEW:
             return not self._consumer().answered(tp)
         at = self._worked.get(tp)
-        return at is None or self._wall() - at / 1000 > RECENT
+        return at is None or self._wall() - at / 1000 > recent
 
     async def status(self) -> Status:
         """Now. Raises what Redis raises."""

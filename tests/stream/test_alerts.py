@@ -574,9 +574,12 @@ async def test_who_is_behind(redis: Redis) -> None:
     assert (await pipeline.status()).behind == ("clicks/0",)
     pipeline.worked(TP("clicks", 0), int((now[0] - 9) * 1000))
     assert (await pipeline.status()).behind == ()
+    assert not pipeline.behind(10)
+    assert pipeline.behind(5)
     now[0] += 2
     assert (await pipeline.status()).behind == ("clicks/0",)
     mine[TP("clicks", 0)] = 3
+    assert not pipeline.behind(5)
     consumer.answered = lambda tp: False
     assert (await pipeline.status()).behind == ("clicks/0", "journey-events/0")
 

@@ -49,12 +49,14 @@ class Bench:
 
     def __init__(self, redis: Redis, marketing: Marketing = MARKETING) -> None:
         self.leads = True
+        self.behind = False
         self.wall = END / 1e6
         self.now = 0.0
         self.metrics = Metrics()
         self.exporter = Exporter(
-            redis, INFRA, marketing, self.metrics, lambda: self.leads, wall=lambda: self.wall, clock=lambda: self.now
-        )
+            redis, INFRA, marketing, self.metrics, lambda: self.leads,
+            behind=lambda _: self.behind, wall=lambda: self.wall, clock=lambda: self.now,
+        )  # fmt: skip
 
     async def scrape(self) -> Samples:
         await self.exporter.refresh()
@@ -316,6 +318,28 @@ async def test_a_leader_is_told_once_its_metrics_are_there(redis: Redis, writers
     await redis.delete(key)
     assert await bench.scrape()
     assert value(parsed(bench.metrics.render()), "leader_epoch") == bench.wall // 1
+
+
+async def test_the_first_look_waits_for_a_worker_that_is_behind(redis: Redis, writers: list[Writer]) -> None:
+    """Fifteen seconds at most, and only the first: a leader that comes into a backlog leaves the CPU to it."""
+    bench = Bench(redis)
+    await writers[0].commit(END, cells([(END - HOUR, SPRING, CLICKS, 3)]))
+    bench.behind = True
+    assert await bench.scrape() == {}
+    assert value(parsed(bench.metrics.render()), "leader_epoch") == 0
+    bench.now = 14.0
+    assert await bench.scrape() == {}
+    bench.now = 15.0
+    assert value(await bench.scrape(), "total_clicks", window="24h") == 3
+    await writers[0].commit(END, cells([(END - HOUR, SPRING, CLICKS, 1)]))
+    assert value(await bench.scrape(), "total_clicks", window="24h") == 4
+    # Who leads anew comes into a backlog anew.
+    bench.leads = False
+    assert await bench.scrape() == {}
+    bench.leads = True
+    assert await bench.scrape() == {}
+    bench.behind = False
+    assert value(await bench.scrape(), "total_clicks", window="24h") == 4
 
 
 async def test_an_epoch_is_above_those_of_before_although_redis_was_wiped(redis: Redis) -> None:

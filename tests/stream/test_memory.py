@@ -1,11 +1,16 @@
-"""Memory that was large and is not needed goes back to the system, although what is small and stands between stays."""
+"""Memory that was large and is not needed goes back to the system, although what is small and stands between stays; and cycles are looked for by the clock."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import subprocess
 import sys
+import weakref
 
 import pytest
+
+from streams import memory
 
 PROGRAM = """
 import ctypes, sys
@@ -44,3 +49,27 @@ def test_what_was_large_goes_back() -> None:
         held[how] = int(done.stdout)
     assert held["plain"] > 80
     assert held["tuned"] < 20
+
+
+class Cycle:
+    """Something that only the collector frees."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+async def test_cycles_are_collected_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "COLLECT_SECONDS", 0.0)
+    task = asyncio.create_task(memory.collect_cycles())
+    try:
+        await asyncio.sleep(0)
+        assert not gc.isenabled()
+        freed = asyncio.Event()
+        cycle = weakref.ref(Cycle(), lambda _: freed.set())
+        assert cycle() is not None
+        await asyncio.wait_for(freed.wait(), 30)
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
