@@ -48,7 +48,6 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _NO_EXTRA: list[Any] = [None, 0, None]
 Numbers = dict[int, int]
 """A rollup cell: amount by number of measure."""
-Extra = tuple[str | None, int, int | None]
 
 
 class Names:
@@ -155,14 +154,14 @@ def _unpack_times(steps: Sequence[int]) -> list[int]:
 
 
 class Memo:
-    """What packing a person again can reuse: rows of the events it had, and its packed conversions."""
+    """What packing a person again can reuse: the rows of the events it had, end to end, and its packed conversions."""
 
     __slots__ = ("conversions", "events", "extras", "packed", "rows")
 
     def __init__(self) -> None:
         self.events: tuple[JourneyEvent, ...] = ()
-        self.rows: list[bytes] = []
-        self.extras: dict[int, Extra] = {}
+        self.rows = b""
+        self.extras: dict[int, Sequence[Any]] = {}
         self.conversions: tuple[Conversion, ...] = ()
         self.packed: list[list[Any]] = []
 
@@ -179,13 +178,13 @@ def pack_node(node: Node, names: Names) -> bytes:
     return _pack([FORMAT, _COST, node])
 
 
-def unpack_node(packed: bytes, names: Names) -> Node:
-    """The inverse of `pack_node`. Raises ValueError on a format this code does not know."""
+def unpack_node(packed: bytes, names: Names, memo: Memo | None = None) -> Node:
+    """The inverse of `pack_node`. Raises ValueError on a format this code does not know. `memo`: for packing it again, if it is a person."""
     fields = _unpack(packed)
     if fields[0] != FORMAT:
         raise ValueError(f"stored node has format {fields[0]}; this version reads {FORMAT}")
     if fields[1] == _PERSON:
-        return _unpack_person(fields, names)
+        return _unpack_person(fields, names, memo)
     if fields[1] == _ORDER:
         reports, refunds, owner, aliases = fields[2:]
         return Order(
@@ -208,11 +207,7 @@ def pack_person(person: Person, names: Names, memo: Memo) -> bytes:
     if person.conversions is not memo.conversions:
         memo.conversions = person.conversions
         memo.packed = [_pack_conversion(conversion, names) for conversion in person.conversions]
-    events: Any
-    if _extend(memo, person.events, names):
-        events = [b"".join(memo.rows), memo.extras]
-    else:
-        events = _columns(person.events, names)
+    events = [memo.rows, memo.extras] if _extend(memo, person.events, names) else _columns(person.events, names)
     packed = [FORMAT, _PERSON, events, memo.packed, trimmed, closed, person.advocated, person.bought]
     if person.device is not None or person.given is not None:
         packed.append(
@@ -231,7 +226,8 @@ def _extend(memo: Memo, events: tuple[JourneyEvent, ...], names: Names) -> bool:
     What stands the same at the beginning and at the end keeps its rows: an event put in between packs one.
     """
     rows, held = memo.rows, memo.events
-    head, tail = len(rows), 0
+    had = head = len(rows) // _ROW.size
+    tail = 0
     if events[:head] != held[:head] or not head:
         shorter = min(head, len(events))
         head = 0
@@ -240,18 +236,16 @@ def _extend(memo: Memo, events: tuple[JourneyEvent, ...], names: Names) -> bool:
         while tail < shorter - head and events[-1 - tail] is held[-1 - tail]:
             tail += 1
     middle = []
-    for i in range(head, len(events) - tail):
-        t, event_id, cls, kind, dims, _, _, _, digest = events[i]
+    for t, event_id, cls, kind, dims, _, _, _, digest in events[head : len(events) - tail]:
         what = names.id((cls, kind, dims))
         if what > _WHAT_MAX or not _UUID(event_id):
-            rows.clear()
-            memo.extras, memo.events = {}, ()
+            memo.rows, memo.extras, memo.events = b"", {}, ()
             return False
         middle.append(_ROW.pack(t, digest, what, bytes.fromhex(event_id.replace("-", ""))))
-    if head == len(rows):
-        rows += middle
+    if head == had:
+        memo.rows = b"".join((rows, *middle))
     else:
-        rows[head : len(rows) - tail] = middle
+        memo.rows = b"".join((rows[: head * _ROW.size], *middle, rows[len(rows) - tail * _ROW.size :]))
         memo.extras = {} if tail else {i: extra for i, extra in memo.extras.items() if i < head}
         head = 0 if tail else head
     memo.extras |= _extras(events, head)
@@ -259,7 +253,7 @@ def _extend(memo: Memo, events: tuple[JourneyEvent, ...], names: Names) -> bool:
     return True
 
 
-def _extras(events: tuple[JourneyEvent, ...], start: int) -> dict[int, Extra]:
+def _extras(events: tuple[JourneyEvent, ...], start: int) -> dict[int, Sequence[Any]]:
     """Click id, flags and cost of the events, from `start` on, that have any."""
     return {
         i: (events[i][5], events[i][6], events[i][7])
@@ -292,10 +286,14 @@ def _from_rows(blob: bytes, extras: dict[int, list[Any]], names: Names) -> Itera
         yield JourneyEvent._make((t, event_id, *names.value(what), click_id, flags, cost, digest))
 
 
-def _unpack_person(fields: list[Any], names: Names) -> Person:
+def _unpack_person(fields: list[Any], names: Names, memo: Memo | None) -> Person:
     _, _, columns, conversions, trimmed, closed, advocated, bought, *identity = fields
-    known = _unpack_conversions(conversions, names)
-    person = Person(_unpack_events(columns, names), known, trimmed, closed, advocated=advocated, bought=bought)
+    events, known = _unpack_events(columns, names), _unpack_conversions(conversions, names)
+    person = Person(events, known, trimmed, closed, advocated=advocated, bought=bought)
+    if memo is not None:
+        memo.conversions, memo.packed = known, conversions
+        if len(columns) == 2:
+            memo.events, (memo.rows, memo.extras) = events, columns
     if not identity:
         return person
     return unpack_identity(
