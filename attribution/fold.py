@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attribution.cohorts import CUSTOMER_KEPT, customer_facts
@@ -15,7 +15,7 @@ from attribution.nodes.state import Answer, CostRow, Node, Order, Person
 from attribution.nodes.survey import fold_survey
 from attribution.restated import remember, unsay
 from attribution.rules import Rules
-from attribution.visitors import visitor_facts
+from attribution.visitors import arrived_facts, visitor_facts
 from models.settings import DAY
 from models.wire import (
     AnyEntry,
@@ -91,6 +91,32 @@ def fold(node: Node, entry: AnyEntry, context: Context) -> Folded:
     if type(entry) is Withdrawal:
         unsay(folded, entry.what.removeprefix("s:") if entry.conversion else entry.what)
     return folded
+
+
+def fold_touches(
+    node: Node, entries: Sequence[Touch], context: Context
+) -> tuple[Folded | None, list[str | None]] | None:
+    """Apply several touches to one node, which on a backlog is most of the work.
+
+    What `fold` would come to one by one, in one (None: none has an effect), and why each has no effect (None: it has). None when it
+    has to be done one by one.
+    """
+    if node is not None and (not isinstance(node, Person) or node.given is not None or node.device is not None):
+        return None
+    found = person.fold_touches(node, entries, context)
+    if found is None:
+        return None
+    folded, reasons, earliest = found
+    if folded is not None:
+        before, after = node or _NOBODY, folded.node
+        assert isinstance(after, Person)
+        visited = folded.visits
+        if visited is not None:
+            visits = visited[1] if visited[0] is after.events else None
+            folded.facts = [*folded.facts, *arrived_facts(before, after, earliest, visits)]
+        if before.conversions:
+            folded.facts = [*folded.facts, *customer_facts(before, after)]
+    return folded, reasons
 
 
 def told(key: str, node: Node, folded: Folded, context: Context) -> Folded:

@@ -81,6 +81,11 @@ def visitor_facts(before: Person, after: Person, visits: Sequence[Visit] | None 
     return _moves(marks(before), marks(after))
 
 
+def arrived_facts(before: Person, after: Person, earliest: int, visits: Sequence[Visit] | None) -> list[Fact]:
+    """The same when only events have come, none of them before `earliest`, and all conversions are before it; `visits` as in `visitor_facts`."""
+    return _inserted(before.events, after.events, earliest, visits)
+
+
 def _moves(was: Marks, now: Marks) -> list[Fact]:
     facts: list[Fact] = [(t, TOTAL, measure, -1) for measure, t in was.items() if now.get(measure) != t]
     return facts + [(t, TOTAL, measure, 1) for measure, t in now.items() if was.get(measure) != t]
@@ -133,7 +138,7 @@ def _decides(events: Sequence[JourneyEvent], added: int) -> bool:
 def _inserted(
     before: tuple[JourneyEvent, ...], after: tuple[JourneyEvent, ...], t: int, known: Sequence[Visit] | None
 ) -> list[Fact]:
-    """The moves when one event came in at `t` and no conversion is at or after it: only visits count, and none before `t` changes."""
+    """The moves when events came in at `t` or later and no conversion is at or after it: only visits count, and none before `t` changes."""
     if known is None:
         # Marks before that have expired with their buckets.
         known = _visits(after, t - VISITORS_KEPT)

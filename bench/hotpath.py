@@ -22,6 +22,7 @@ import msgspec
 
 from attribution.intake import Intake
 from attribution.watermarks import JOURNEY, Progress, topic_partitions
+from bench import command
 from bench.workload import TOML, Item, workload
 from models.settings import Marketing
 from streams.codec import Names
@@ -145,7 +146,7 @@ async def run(
     parts = [
         JourneyPartition(
             p, 0, Stands(redis, journey_tag(0, p)), "t", Position(0), 0, Progress(), marketing, Names(), [], outbox,  # type: ignore[arg-type]
-            metrics, _ignore, commit_entries=1000, cache=25 << 20,
+            metrics, _ignore, commit_entries=4000, cache=25 << 20,
         )
         for p in range(counts[JOURNEY])
     ]  # fmt: skip
@@ -215,4 +216,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

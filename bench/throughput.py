@@ -27,6 +27,7 @@ from zlib import crc32
 from aiokafka import AIOKafkaProducer
 
 from attribution.watermarks import JOURNEY, topic_partitions
+from bench import command
 from bench.workload import TOML, Item, workload
 from models.wire import decode_block
 from streams.tables import ingest_tag, journey_tag
@@ -66,9 +67,7 @@ def parcours(
     stack: Stack, items: int, beside: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
 ) -> dict[str, float]:
     """Start a worker on the backlog and wait until the log is folded to its end; `beside` is what goes on at its address meanwhile."""
-    worker = stack.worker(
-        "bench", PARCOURS_MAX_POLL_RECORDS="4000", PARCOURS_MARK_INTERVAL="1", PARCOURS_REFRESH_INTERVAL="2"
-    )
+    worker = stack.worker("bench", PARCOURS_MARK_INTERVAL="1", PARCOURS_REFRESH_INTERVAL="2")
     stop = threading.Event()
     threading.Thread(target=_scrape, args=(worker.url, stop), daemon=True).start()
     while sum(stack.sources().values()) == 0:
@@ -179,4 +178,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -427,10 +427,11 @@ class Infrastructure(BaseSettings):
     idle_after: float = 60.0
     mark_interval: float = 1.0
     refresh_interval: float = 2.0
-    max_poll_records: int = 4000
-    commit_entries: int = 1000
+    max_poll_records: int = 2000
+    # Of a backlog. Fewer commits write the same nodes and cells less often; Redis is busy with one for some 12 µs an entry.
+    commit_entries: int = 4000
     # About what nodes and rollup cells may take in a worker's memory, beside some 100 MB for all else.
-    cache_mb: int = 24
+    cache_mb: int = 40
     # How often the leader looks for changes when there are alerts or goals; see docs/alerts.md.
     alert_interval: float = 0.25
     webhook_url: SecretStr | None = None

@@ -19,9 +19,10 @@ COSTS = "k"
 """Cost rows live in one hash, so that a reader of the rollups finds them all."""
 
 
-_ENTRY, _NODE, _CELL = 300, 18, 13
-"""About how many bytes an entry takes in memory: so many, and so many for each byte of a packed node (with what packing it
-again reuses) or cell, as measured."""
+_ABSENT, _NODE, _NODE_BYTE = 300, 650, 11
+_CELL, _CELL_BYTE = 300, 13
+"""About how many bytes an entry takes in memory, as measured: one that says there is no such node; a node (with what packing it again reuses) or a cell, and
+so many more for each byte of it packed."""
 
 
 class Weights:
@@ -33,15 +34,17 @@ class Weights:
         self._each: dict[str, int] = {}
 
     def put(self, key: str, packed: int) -> None:
-        """An entry whose packed form has so many bytes."""
-        weight = _ENTRY + _NODE * packed
+        """An entry whose packed form has so many bytes; 0: there is no such node."""
+        weight = _NODE + _NODE_BYTE * packed if packed else _ABSENT
         self.total += weight - self._each.get(key, 0)
         self._each[key] = weight
 
-    def excess(self, keep: Container[str]) -> list[str]:
-        """The entries to let go, those loaded first and none of `keep`; they count no more."""
+    def excess(self, keep: Container[str], more: int = 0) -> list[str]:
+        """The entries to let go so that `more` fit in, as heavy as those here: those loaded first and none of `keep`; they count no more."""
         found: list[str] = []
         over = self.total - self.limit
+        if more and self._each:
+            over += more * self.total // len(self._each)
         if over > 0:
             for key, weight in self._each.items():
                 if key not in keep:
@@ -67,11 +70,11 @@ class Nodes:
 
     async def gather(self, keys: set[str], keep: Collection[str] = ()) -> bool:
         """Load what is not cached, in at most two round trips, and make room first, but not of `keep`. Whether anything was read."""
-        for key in self.weights.excess(keys.union(keep)):
+        missing = sorted(key for key in keys if key not in self._cached)
+        for key in self.weights.excess(keys.union(keep), len(missing)):
             del self._cached[key]
             self._memos.pop(key, None)
             self._mentions.pop(key, None)
-        missing = sorted(key for key in keys if key not in self._cached)
         plain = [key for key in missing if not key.startswith("k:")]
         costs = [key for key in missing if key.startswith("k:")]
         if plain:
@@ -82,8 +85,15 @@ class Nodes:
 
     def _load(self, keys: list[str], packed: Iterable[bytes | None]) -> None:
         for key, value in zip(keys, packed, strict=True):
-            node = self._cached[key] = None if value is None else unpack_node(value, self._names)
-            self.weights.put(key, len(value or b""))
+            if value is None:
+                self._cached[key] = None
+                self.weights.put(key, 0)
+                continue
+            memo = Memo()
+            node = self._cached[key] = unpack_node(value, self._names, memo)
+            if isinstance(node, Person):
+                self._memos[key] = memo
+            self.weights.put(key, len(value))
             if named := mentions(node):
                 self._mentions[key] = named
 
@@ -167,7 +177,7 @@ class _Bucket:
         packed: dict[bytes | str, bytes] = {field: pack_numbers(cell) for field, cell in self.dirty.items()}
         weights = self.weights
         for field, value in zip(self.dirty, packed.values(), strict=True):
-            weight = _ENTRY + _CELL * len(value)
+            weight = _CELL + _CELL_BYTE * len(value)
             self.weight += weight - weights.get(field, 0)
             weights[field] = weight
         self.dirty = {}
@@ -190,6 +200,9 @@ class Cells:
         self._fields: dict[Dims, bytes] = {}
         self._known: dict[str, list[int]] = {granularity: [] for granularity in RETENTION}
         self._existing: set[Bucket] = set()
+        # Of this commit: the buckets that facts were added to, and the cells that Redis may have.
+        self._used: dict[Bucket, _Bucket] = {}
+        self._missing: list[tuple[_Bucket, bytes]] = []
         for bucket in known:
             self._remember(bucket)
 
@@ -198,33 +211,11 @@ class Cells:
             self._existing.add(bucket)
             heapq.heappush(self._known[bucket[0]], bucket[1])
 
-    async def write(self, facts: Iterable[Fact], calendar: Calendar, highest: int, writes: Writes) -> None:
-        """Add a chunk's facts to the stored cells and put both them and the expiries into the commit."""
-        used: dict[Bucket, _Bucket] = {}
-        missing: list[tuple[_Bucket, bytes]] = []
-        self._add(facts, calendar, highest, used, missing)
-        if missing:
-            # What is stored is added to what is new: sums don't mind the order.
-            fields: list[tuple[str, bytes | str]] = [(bucket.suffix, field) for bucket, field in missing]
-            for (bucket, field), packed in zip(missing, await self._tables.hget(fields), strict=True):
-                if packed is not None:
-                    cell = bucket.cells[field]
-                    for number, amount in unpack_numbers(packed).items():
-                        cell[number] = cell.get(number, 0) + amount
-        for key, bucket in used.items():
-            self.weight -= bucket.weight
-            writes.hashes[bucket.suffix] = bucket.pack()
-            self.weight += bucket.weight
-            writes.changed.append(bucket.suffix)
-            self._remember(key)
-        self._expire(highest, writes)
-        self._make_room(used)
+    def add(self, facts: Iterable[Fact], calendar: Calendar, highest: int) -> None:
+        """Add facts to the cells of the next `write`.
 
-    def _add(
-        self, facts: Iterable[Fact], calendar: Calendar, highest: int, used: dict[Bucket, _Bucket],
-        missing: list[tuple[_Bucket, bytes]],
-    ) -> None:  # fmt: skip
-        """Facts of one time and dims mostly come together: their cells are looked up once."""
+        Facts of one time and dims mostly come together: their cells are looked up once.
+        """
         at: int | None = None
         who: Dims | None = None
         field = b""
@@ -249,30 +240,50 @@ class Cells:
                         bucket = known_places[place]
                     else:
                         start = calendar.start(granularity, t)
-                        bucket = known_places[place] = self._bucket((granularity, start), highest, used)
+                        bucket = known_places[place] = self._bucket((granularity, start), highest)
                     if bucket is not None:
                         cell = bucket.dirty.get(field)
-                        cells.append(self._dirty(bucket, field, missing) if cell is None else cell)
+                        cells.append(self._dirty(bucket, field) if cell is None else cell)
             for cell in cells:
                 cell[number] = cell.get(number, 0) + amount
 
-    def _bucket(self, key: Bucket, highest: int, used: dict[Bucket, _Bucket]) -> _Bucket | None:
+    async def write(self, highest: int, writes: Writes) -> None:
+        """Put all cells that facts were added to, and the expiries, into the commit. What is stored is added to what is new: sums don't mind the order."""
+        if self._missing:
+            fields: list[tuple[str, bytes | str]] = [(bucket.suffix, field) for bucket, field in self._missing]
+            for (bucket, field), packed in zip(self._missing, await self._tables.hget(fields), strict=True):
+                if packed is not None:
+                    cell = bucket.cells[field]
+                    for number, amount in unpack_numbers(packed).items():
+                        cell[number] = cell.get(number, 0) + amount
+            self._missing = []
+        for key, bucket in self._used.items():
+            self.weight -= bucket.weight
+            writes.hashes[bucket.suffix] = bucket.pack()
+            self.weight += bucket.weight
+            writes.changed.append(bucket.suffix)
+            self._remember(key)
+        self._expire(highest, writes)
+        self._make_room()
+        self._used = {}
+
+    def _bucket(self, key: Bucket, highest: int) -> _Bucket | None:
         """A bucket, from now on the last to be forgotten; None when it has expired."""
         if key[1] <= highest - RETENTION[key[0]]:
             return None
-        bucket = used.get(key)
+        bucket = self._used.get(key)
         if bucket is None:
             bucket = self._cached.pop(key, None) or _Bucket(bucket_key(key), key in self._existing)
-            used[key] = self._cached[key] = bucket
+            self._used[key] = self._cached[key] = bucket
         return bucket
 
-    def _dirty(self, bucket: _Bucket, field: bytes, missing: list[tuple[_Bucket, bytes]]) -> Numbers:
+    def _dirty(self, bucket: _Bucket, field: bytes) -> Numbers:
         """A cell that this commit has not touched yet."""
         cell = bucket.cells.get(field)
         if cell is None:
             cell = bucket.cells[field] = {}
             if bucket.stored:
-                missing.append((bucket, field))
+                self._missing.append((bucket, field))
         bucket.dirty[field] = cell
         return cell
 
@@ -282,10 +293,10 @@ class Cells:
             field = self._fields[dims] = b"%d" % self._names.id(dims)
         return field
 
-    def _make_room(self, used: Mapping[Bucket, _Bucket]) -> None:
+    def _make_room(self) -> None:
         """Forget the buckets that were used longest ago, but none of those just used."""
         for key in list(self._cached):
-            if self.weight <= self.limit or key in used:
+            if self.weight <= self.limit or key in self._used:
                 return
             self._forget(key)
 

@@ -6,21 +6,21 @@ chunk is: gather nodes → fold → send moves and results → commit by compare
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from typing import NamedTuple
+from operator import attrgetter
 
 import msgspec
 
 from attribution.cohorts import CUSTOMER_KEPT
 from attribution.eligible import truncated
 from attribution.erasure import Erased, erase, screen
-from attribution.facts import Fact
-from attribution.fold import event_time, expires, fold
+from attribution.fold import event_time, expires, fold, fold_touches
 from attribution.forgetting import Forgotten, everywhere
 from attribution.newness import forgotten, is_mark
-from attribution.nodes.base import NEVER, Context
+from attribution.nodes.base import NEVER, Context, Folded
 from attribution.nodes.state import Conversion, Node, Person
 from attribution.outcome import describe
 from attribution.reach import SEEN
@@ -30,58 +30,33 @@ from attribution.watermarks import Progress, announcing_partitions, expected_sou
 from models.errors import Rejected
 from models.results import Attribution
 from models.settings import DAY, Marketing
-from models.wire import AnyEntry, Block, Forget, Mark, OrderReport, Survey, Touch, decode_block, source_id
+from models.wire import AnyEntry, Forget, Mark, OrderReport, Survey, Touch, decode_block, source_id
 from streams.caches import Cells, Nodes
+from streams.chunk import Chunk, Piece, Result, Waiting
 from streams.codec import Names
 from streams.erasing import Erasing, expiring, let_go
 from streams.metrics import Metrics
-from streams.outbox import Headers, Outbox, letter_headers
+from streams.outbox import Outbox, letter_headers
 from streams.reach import Sightings
 from streams.tables import Outcome, Position, Tables, Writes
 from streams.transport import Batch
 
+log = logging.getLogger(__name__)
+CELLS_SHARE = 4
+"""Cells take one part in so many of what is cached, nodes the rest: most facts are of the latest hours, but persons come back after days."""
 SWEEP_MAX = 500
+"""Nodes looked at in a small commit; in a large one as many as half its entries."""
+WORK_MAX = 5_000
+"""Entries and facts folded at a stretch, some 10 ms: then whatever else the worker does has its turn. A touch of a person with many orders may
+restate thousands of credits."""
+FACTS_MAX = 20_000
+"""Facts of a chunk that are held at once: a conversion with hundreds of touches has some ten thousand."""
 ATTRIBUTION_MAX = 4_000_000
 NAMES_MAX = 10_000
 """Names a partition interns before touches of further campaigns go under `(other)`: names come from events."""
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
-
-
-class Piece(NamedTuple):
-    """Part of a block to be worked in one chunk."""
-
-    offset: int
-    block: Block
-    start: int
-    stop: int
-
-
-class Result(NamedTuple):
-    """A conversion to publish, and whether its journey is `truncated`."""
-
-    conversion: Conversion
-    version: tuple[int, int, int]
-    truncated: bool
-
-
-class Chunk:
-    """What the fold of one chunk has produced so far: everything the shell then applies."""
-
-    def __init__(self) -> None:
-        self.facts: list[Fact] = []
-        self.moves: list[AnyEntry] = []
-        self.results: dict[tuple[str, str], Result] = {}
-        self.letters: list[tuple[str, bytes | None, bytes | None, Headers]] = []
-        self.touched: dict[str, Node] = {}
-        self.created: set[str] = set()
-        self.erasing = Erasing()
-        self.config: str | None = None
-        # Counted when the commit has applied: a chunk that is redone counts once.
-        self.dropped: Counter[str] = Counter()
-        self.lettered: Counter[tuple[str, str]] = Counter()
-        self.published: Counter[str] = Counter()
-        self.filtered: Counter[str] = Counter()
+_number = attrgetter("offset", "k")
 
 
 class JourneyPartition:
@@ -112,7 +87,7 @@ class JourneyPartition:
         self._names = names
         self._cache = cache
         self._nodes = Nodes(tables, names, cache)
-        self._cells = Cells(tables, names, known, cache // 2)
+        self._cells = Cells(tables, names, known, cache // CELLS_SHARE)
         self._sightings = Sightings(tables, names)
         self._forgotten = forgotten
         self._configure(marketing, progress.config)
@@ -125,9 +100,9 @@ class JourneyPartition:
         self._partitions = announcing_partitions(marketing)
 
     def cache(self, size: int) -> None:
-        """Have the caches take about so many bytes, from the next chunk on: cells half at most, nodes the rest."""
+        """Have the caches take about so many bytes, from the next chunk on."""
         self._cache = size
-        self._cells.limit = size // 2
+        self._cells.limit = size // CELLS_SHARE
 
     @property
     def token(self) -> str:
@@ -177,31 +152,36 @@ class JourneyPartition:
 
     async def _chunk(self, pieces: list[Piece], end: int | None = None) -> Outcome:
         keys = {entry.key for piece in pieces for entry in piece.block.entries[piece.start : piece.stop]}
-        chunk = Chunk()
-        for piece in pieces:
-            if piece.stop - piece.start == 1 and isinstance(entry := piece.block.entries[piece.start], Forget):
-                await chunk.erasing.look_up(entry, self._tables, self._forgotten)
-        keys |= chunk.erasing.nodes
-        # Nodes that were read after Redis went back, or after another worker claimed, are not those of our position: moves
-        # and results made of them would be in Kafka before the commit could refuse them.
-        self._nodes.weights.limit = self._cache - min(self._cells.weight, self._cache // 2)
-        # So with the index of whom to forget.
-        read = await self._nodes.gather(keys) or bool(chunk.erasing.persons)
-        if read and not await self.stands():
-            return await self._refusal()
         progress = msgspec.structs.replace(
             self.progress,
             applied=dict(self.progress.applied),
             marks=dict(self.progress.marks),
             heards=dict(self.progress.heards),
         )
-        count = sum(self._fold(piece, progress, chunk) for piece in pieces)
+        chunk = Chunk(progress)
+        for piece in pieces:
+            if piece.stop - piece.start == 1 and isinstance(entry := piece.block.entries[piece.start], Forget):
+                await chunk.erasing.look_up(entry, self._tables, self._forgotten)
+        keys |= chunk.erasing.nodes
+        # Nodes that were read after Redis went back, or after another worker claimed, are not those of our position: moves
+        # and results made of them would be in Kafka before the commit could refuse them.
+        self._nodes.weights.limit = self._cache - min(self._cells.weight, self._cache // CELLS_SHARE)
+        # So with the index of whom to forget.
+        read = await self._nodes.gather(keys) or bool(chunk.erasing.persons)
+        if read and not await self.stands():
+            return await self._refusal()
+        for piece in pieces:
+            await self._fold(piece, chunk)
+        await self._settle(chunk)
+        # What waited was folded later than what came after it; who reads moves wants them in the order of their numbers.
+        chunk.moves.sort(key=_number)
         await self._send(chunk)
         writes = Writes()
         await self._sweep(progress, writes, chunk)
         self._nodes.write(chunk.touched, writes, self._index(chunk, progress))
         chunk.erasing.write(self._nodes, progress, self._rules, writes)
-        await self._cells.write(chunk.facts, self._calendar, progress.highest, writes)
+        self._file(chunk)
+        await self._cells.write(progress.highest, writes)
         await self._sightings.write(self._calendar, progress.highest, writes)
         for number, packed in self._names.fresh.items():
             writes.hashes.setdefault("names", {})[str(number)] = packed
@@ -221,7 +201,7 @@ class JourneyPartition:
             self.seq += 1
             self._names.fresh.clear()
             self._count(chunk)
-            self._metrics.applied(self.partition, count, progress, [piece.block.published for piece in pieces])
+            self._metrics.applied(self.partition, chunk.count, progress, [piece.block.published for piece in pieces])
         return committed.outcome
 
     async def _refusal(self) -> Outcome:
@@ -246,46 +226,99 @@ class JourneyPartition:
         done = last.stop >= len(last.block.entries)
         return Position(last.offset + 1) if done else Position(last.offset, last.stop)
 
-    def _fold(self, piece: Piece, progress: Progress, chunk: Chunk) -> int:
-        """Apply a piece of a block: its entries under the watermark before it, then its marks. Returns entries applied."""
-        block = piece.block
+    async def _fold(self, piece: Piece, chunk: Chunk) -> None:
+        """Apply a piece of a block: its entries under the watermark before it, then its marks."""
+        block, progress = piece.block, chunk.progress
         source = block.source
         applied = progress.applied.get(source, (-1, -1))
         context = Context(self._rules, progress.watermark, progress.sealed)
-        count = 0
+        if context != chunk.context:
+            await self._settle(chunk)
+            chunk.context = context
         for index in range(piece.start, piece.stop):
             entry = block.entries[index]
             if (entry.offset, entry.k) <= applied:
                 chunk.dropped["redelivered"] += 1
                 continue
             applied = (entry.offset, entry.k)
-            count += 1
+            chunk.count += 1
             t = event_time(entry)
             if t is not None and t > progress.highest:
                 progress.highest = t
             self._apply(entry, piece.offset, index, source, context, progress, chunk)
+            if chunk.work > WORK_MAX:
+                await _breathe(chunk)
         if block.entries:
             progress.applied[source] = applied
         if piece.stop >= len(block.entries):
             for mark in block.marks:
                 progress.mark(mark, self._sources, self._partitions)
             if block.configured is not None and block.configured.number > progress.config:
+                # What waits, and what it publishes, is under the rules of before.
+                await self._settle(chunk)
                 progress.config = block.configured.number
                 chunk.config = block.configured.text
                 self._configure(Marketing.from_text(block.configured.text), progress.config)
-        return count
 
     def _apply(
         self, entry: AnyEntry, offset: int, index: int, source: str, context: Context, progress: Progress, chunk: Chunk
     ) -> None:
         if isinstance(entry, Touch):
             entry, progress.admitted = self._names.admit(entry, progress.admitted, NAMES_MAX)
-        elif isinstance(entry, OrderReport | Survey):
+            waiting = chunk.waiting.get(entry.key)
+            if waiting is None:
+                chunk.waiting[entry.key] = [Waiting(entry, offset, index, source)]
+            else:
+                waiting.append(Waiting(entry, offset, index, source))
+            return
+        if entry.key in chunk.waiting:
+            self._touches(entry.key, chunk.waiting.pop(entry.key), context, chunk)
+        if isinstance(entry, OrderReport | Survey):
             entry, progress.admitted = self._names.admit_named(entry, progress.admitted, NAMES_MAX)
         elif isinstance(entry, Forget):
             self._forget(entry, offset, index, source, context, chunk)
             return
+        self._one(entry, offset, index, source, context, chunk)
+
+    async def _settle(self, chunk: Chunk) -> None:
+        """Fold the touches that wait."""
+        if chunk.context is not None:
+            for key, waiting in chunk.waiting.items():
+                self._touches(key, waiting, chunk.context, chunk)
+                if chunk.work > WORK_MAX:
+                    await _breathe(chunk)
+        chunk.waiting = {}
+
+    def _touches(self, key: str, waiting: list[Waiting], context: Context, chunk: Chunk) -> None:
+        """Fold touches of one node: together if that is possible, else one by one."""
+        node = self._nodes.get(key)
+        together = None
+        # Where there is no node it may be somebody's who is forgotten.
+        known = node is not None or not self._forgotten or screen(waiting[0].entry, node, self._forgotten) is None
+        if len(waiting) > 1 and known:
+            try:
+                together = fold_touches(node, [one.entry for one in waiting], context)
+            except Exception:
+                log.debug(
+                    "%s: touches not folded together", key, exc_info=True
+                )  # one breaks the fold: which, is found now
+        if together is None:
+            for one in waiting:
+                self._one(*one, context, chunk)
+            return
+        folded, reasons = together
+        chunk.work += len(waiting)
+        for (entry, _, _, source), reason in zip(waiting, reasons, strict=True):
+            if reason in SEEN:
+                self._sightings.see(entry)
+            if reason is not None:
+                self._drop(entry, source, reason, context, chunk)
+        if folded is not None:
+            self._put(key, node, folded, chunk)
+
+    def _one(self, entry: AnyEntry, offset: int, index: int, source: str, context: Context, chunk: Chunk) -> None:
         node = self._nodes.get(entry.key)
+        chunk.work += 1
         try:
             if self._forgotten and (erased := screen(entry, node, self._forgotten)) is not None:
                 chunk.dropped["forgotten"] += 1
@@ -297,26 +330,39 @@ class JourneyPartition:
             return
         if folded.dropped in SEEN:
             self._sightings.see(entry)
+        self._tell(folded.moves, offset, index, chunk)
         if folded.dropped is not None:
-            chunk.dropped[folded.dropped] += 1
-            # One letter for an event: its further entries, a link or the mark of a stage, come with the first.
-            if folded.dropped == "late" and entry.k == 0:
-                behind = (context.watermark - (event_time(entry) or 0)) // 1_000_000
-                self._letter(
-                    entry, source, Rejected("late", "$.occurred_at", f"{behind} s behind the watermark"), chunk
-                )
-            self._tell(folded.moves, offset, index, chunk)
+            self._drop(entry, source, folded.dropped, context, chunk)
             return
         if folded.filtered:
             chunk.filtered.update(folded.filtered)
-        if node is None or is_mark(node):
-            chunk.created.add(entry.key)
-        chunk.touched[entry.key] = folded.node
-        self._nodes.put(entry.key, folded.node)
-        chunk.facts += folded.facts
-        self._tell(folded.moves, offset, index, chunk)
+        self._put(entry.key, node, folded, chunk)
         for conversion in folded.changed:
             self._publish(entry.key, conversion, folded.node, offset, index, chunk)
+
+    def _drop(self, entry: AnyEntry, source: str, reason: str, context: Context, chunk: Chunk) -> None:
+        """An entry has no effect."""
+        chunk.dropped[reason] += 1
+        # One letter for an event: its further entries, a link or the mark of a stage, come with the first.
+        if reason == "late" and entry.k == 0:
+            behind = (context.watermark - (event_time(entry) or 0)) // 1_000_000
+            self._letter(entry, source, Rejected("late", "$.occurred_at", f"{behind} s behind the watermark"), chunk)
+
+    def _put(self, key: str, before: Node, folded: Folded, chunk: Chunk) -> None:
+        """A node as it now is."""
+        if before is None or is_mark(before):
+            chunk.created.add(key)
+        chunk.touched[key] = folded.node
+        self._nodes.put(key, folded.node)
+        chunk.facts += folded.facts
+        chunk.work += len(folded.facts)
+        if len(chunk.facts) > FACTS_MAX:
+            self._file(chunk)
+
+    def _file(self, chunk: Chunk) -> None:
+        """Add the facts so far to their cells."""
+        self._cells.add(chunk.facts, self._calendar, chunk.progress.highest)
+        chunk.facts = []
 
     def _publish(
         self, person: str, conversion: Conversion, node: Node, offset: int, index: int, chunk: Chunk
@@ -436,9 +482,11 @@ class JourneyPartition:
         if progress.swept >= today:
             return
         suffix = f"x:{progress.swept}"
-        members = sorted(member.decode() for member in await self._tables.sample(suffix, SWEEP_MAX))
+        # No fewer than can have come to be: on a backlog commits are few and large.
+        most = max(SWEEP_MAX, chunk.count // 2)
+        members = sorted(member.decode() for member in await self._tables.sample(suffix, most))
         keys = [member for member in members if not let_go(member, writes)]
-        await self._nodes.gather(set(keys), chunk.touched)
+        await self._nodes.gather(set(keys), chunk.touched.keys() | chunk.erasing.nodes)
         for key in keys:
             node = chunk.touched.get(key, self._nodes.get(key))
             due = expires(key, node, self._rules) // DAY + 1 if node is not None else 0
@@ -452,11 +500,17 @@ class JourneyPartition:
                     continue
                 self._nodes.delete(key, writes)
                 chunk.touched.pop(key, None)
-        if len(members) < SWEEP_MAX:
+        if len(members) < most:
             writes.deletes.add(suffix)
             progress.swept += 1
         else:
             writes.srem.setdefault(suffix, []).extend(members)
+
+
+async def _breathe(chunk: Chunk) -> None:
+    """Let others run: heartbeats, scrapes, other partitions."""
+    chunk.work = 0
+    await asyncio.sleep(0)
 
 
 def _day(expiry: int, progress: Progress) -> int:

@@ -7,7 +7,9 @@ re-attributes just the conversions it can have changed, and files the difference
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
 from operator import itemgetter
+from sys import intern
 
 from attribution.cohorts import advocated
 from attribution.eligible import file_credit, hastened, lost
@@ -16,6 +18,7 @@ from attribution.filing import conversion_facts, event_facts
 from attribution.filters import DUPLICATE, FAST, duplicate_facts
 from attribution.nodes.base import Context, Folded
 from attribution.nodes.state import Conversion, JourneyEvent, Person
+from attribution.rules import dims_of
 from attribution.touches import SHORT, Visit, merge, since
 from models.wire import CLICK, DIRECT, VISIT, GivenStage, OrderMove, Stage, Touch
 
@@ -42,12 +45,56 @@ def fold_touch(node: Person | None, entry: Touch, context: Context) -> Folded:
     return put_event(person, known, event, facts, context)
 
 
+def fold_touches(
+    node: Person | None, entries: Sequence[Touch], context: Context
+) -> tuple[Folded | None, list[str | None], int] | None:
+    """Several touch events arrive: all of it in one (None: none has an effect), why each has no effect (None: it has), and the time of the earliest
+    that has one.
+
+    None when it would not be the same one by one, or would take as long: a conversion is at or after one of them, one replaces what was
+    known of it, the journey is at its bound, a filter removes something. The journey is then to be folded one by one.
+    """
+    person = forget(node or EMPTY, context)
+    events = person.events
+    if len(events) + len(entries) > context.rules.journey_max:
+        return None
+    known = {event[1]: event for event in events}
+    added: list[JourneyEvent] = []
+    reasons: list[str | None] = []
+    facts: list[Fact] = []
+    for entry in entries:
+        event = touch_event(entry)
+        twin = known.get(event.event_id)
+        reason = refused(person, event, twin, context)
+        reasons.append(reason)
+        if reason is None:
+            if twin is not None:
+                return None
+            known[event.event_id] = event
+            added.append(event)
+            facts += event_facts(event)
+    if not added:
+        return None, reasons, 0
+    added.sort()
+    earliest = added[0].t
+    newest = not events or earliest > events[-1].t
+    conversions = person.conversions
+    if conversions and conversions[-1].t >= earliest:
+        return None
+    after = (*events, *added) if newest else tuple(sorted((*events, *added)))
+    # Clicks that nothing follows are no visits, and no visit can have landed from them.
+    classes = {event.cls for event in added}
+    visiting = not classes.isdisjoint((VISIT, DIRECT)) or (CLICK in classes and not newest)
+    folded = put_events(person, after, earliest, facts, context, visiting=visiting)
+    return None if folded.filtered else (folded, reasons, earliest)
+
+
 def touch_event(entry: Touch) -> JourneyEvent:
     """A touch as a journey has it."""
-    dims = (entry.channel, entry.network, entry.campaign)
     return JourneyEvent(
-        entry.t, entry.event_id, entry.cls, entry.kind, dims, entry.click_id, entry.flags, entry.cost, entry.digest
-    )
+        entry.t, entry.event_id, entry.cls, intern(entry.kind), dims_of(entry.channel, entry.network, entry.campaign),
+        entry.click_id, entry.flags, entry.cost, entry.digest,
+    )  # fmt: skip
 
 
 def refused(person: Person, event: JourneyEvent, known: JourneyEvent | None, context: Context) -> str | None:

@@ -11,12 +11,14 @@ from streams.caches import Weights
 
 
 def test_those_loaded_first_are_let_go_and_none_that_is_needed() -> None:
-    weights = Weights(20_000)
+    weights = Weights(14_000)
     for key in "abcd":
         weights.put(key, 300)
-    assert weights.total == 4 * 5_700
+    assert weights.total == 4 * 3_950
     assert weights.excess({"a"}) == ["b"]
-    assert weights.total == 3 * 5_700
+    assert weights.total == 3 * 3_950
+    assert weights.excess(set()) == []
+    assert weights.excess({"a"}, 1) == ["c"]  # for one as heavy as these
     assert weights.excess(set()) == []
     weights.put("a", 1_000)
     assert weights.excess(set()) == ["a"]
