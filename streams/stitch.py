@@ -299,9 +299,8 @@ class JourneyPartition:
             try:
                 together = fold_touches(node, [one.entry for one in waiting], context)
             except Exception:
-                log.debug(
-                    "%s: touches not folded together", key, exc_info=True
-                )  # one breaks the fold: which, is found now
+                # One of them breaks the fold: which, is found one by one.
+                log.debug("Touches not folded together", exc_info=True)
         if together is None:
             for one in waiting:
                 self._one(*one, context, chunk)

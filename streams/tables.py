@@ -313,7 +313,7 @@ class Tables:
         def keyed(name: bytes, table: dict[str, list[bytes | str]]) -> Iterator[list[bytes]]:
             for suffix, members in table.items():
                 for at in range(0, len(members), CHUNK):
-                    yield [name, prefix + suffix.encode(), *map(_bytes, members[at : at + CHUNK])]
+                    yield [name, prefix + suffix.encode(), *_bytes(members[at : at + CHUNK])]
 
         yield from many(b"DEL", [prefix + suffix.encode() for suffix in sorted(writes.deletes)])
         yield from keyed(b"HDEL", writes.hdels)
@@ -323,7 +323,7 @@ class Tables:
             pairs += (prefix + suffix.encode(), value)
         yield from many(b"MSET", pairs, 2 * CHUNK)
         for suffix, fields in writes.hashes.items():
-            words = [_bytes(word) for item in fields.items() for word in item]
+            words = _bytes(chain.from_iterable(fields.items()))
             for at in range(0, len(words), 2 * CHUNK):
                 yield [b"HSET", prefix + suffix.encode(), *words[at : at + 2 * CHUNK]]
         yield from keyed(b"SADD", writes.sadd)
@@ -355,8 +355,8 @@ def _check(writes: Writes) -> None:
         raise ValueError(f"keys of more than one kind in a commit, or reserved ones: {', '.join(sorted(clash))}")
 
 
-def _bytes(word: bytes | str) -> bytes:
-    return word if isinstance(word, bytes) else word.encode()
+def _bytes(words: Iterable[bytes | str]) -> list[bytes]:
+    return [word if type(word) is bytes else word.encode() for word in words]  # type: ignore[union-attr]
 
 
 def _text(position: Position) -> str:
