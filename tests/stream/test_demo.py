@@ -147,10 +147,12 @@ async def test_the_demo_shows_what_metrics_say_and_it_changes() -> None:
                 await asyncio.sleep(0.2)
         _equal_to_metrics(first, text)
         async with asyncio.timeout(DEADLINE):
-            while (later := await demo.board("7d")) is None or not _changed(first, later):
+            # What was loaded may still be folded: figures change before further events come.
+            while (later := await demo.board("7d")) is None or not (
+                _changed(first, later) and later.events > first.events
+            ):
                 assert not publisher.done()
                 await asyncio.sleep(0.2)
-        assert later.events > first.events
         publisher.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await publisher
