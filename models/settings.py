@@ -428,7 +428,7 @@ class Infrastructure(BaseSettings):
     mark_interval: float = 1.0
     refresh_interval: float = 2.0
     max_poll_records: int = 2000
-    # Of a backlog. Fewer commits write the same nodes and cells less often; Redis is busy with one for some 12 µs an entry.
+    # Of a backlog. Fewer commits write the same nodes and cells less often; Redis is busy with one for up to 15 µs an entry.
     commit_entries: int = 4000
     # About what nodes and rollup cells may take in a worker's memory, beside some 100 MB for all else.
     cache_mb: int = 40
